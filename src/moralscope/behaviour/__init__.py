@@ -1,0 +1,1 @@
+"""What does it do? Policy tables and the label, layout or move control."""

@@ -1,0 +1,1 @@
+"""One verb per task over all the rest."""

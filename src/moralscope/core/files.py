@@ -1,0 +1,136 @@
+"""Whole or not at all: files and folders that appear complete under their final name.
+
+A result is written beside its destination under a temporary name, flushed to disk, and renamed.
+A reader therefore sees the old version or the new one, never half of either, and an interrupted
+run leaves only a temporary name that the next run removes.
+
+Known trade-off, accepted: a folder cannot replace a non-empty folder in one system call, so
+``atomic_folder`` moves the old one aside first; a kill between the two renames leaves the old
+version under its aside name and the next write starts afresh.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+from moralscope.core.errors import OutputError
+
+TEMPORARY_PREFIX = ".partial-"
+
+
+def _refusal(path: Path, cause: OSError) -> OutputError:
+    return OutputError(
+        "A result cannot be written",
+        seen=f"{path} ({cause.strerror or cause})",
+        allowed="a folder that can be created and written, with space left",
+        remedy="choose another --out, free some space or fix the permissions; then run the same "
+        "command again, finished stages are kept",
+    )
+
+
+@contextlib.contextmanager
+def _explained(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except OutputError:
+        raise
+    except OSError as cause:
+        raise _refusal(path, cause) from cause
+
+
+def make_folder(path: Path) -> Path:
+    """Create a folder and its parents; returns it.
+
+    Raises:
+        OutputError: it cannot be created or is a file.
+    """
+    with _explained(path):
+        path.mkdir(parents=True, exist_ok=True)
+    return path
+
+
+def require_writable(path: Path) -> Path:
+    """Check, before any work is spent, that results can be written into a folder."""
+    make_folder(path)
+    with _explained(path), tempfile.TemporaryFile(dir=path):
+        pass
+    return path
+
+
+def write_bytes(path: Path, data: bytes) -> None:
+    """Write a file so that it appears whole or not at all.
+
+    Raises:
+        OutputError: the disk is full, or the folder is missing or read-only; no partial file
+            is left under the final name.
+    """
+    make_folder(path.parent)
+    with _explained(path):
+        handle, name = tempfile.mkstemp(prefix=TEMPORARY_PREFIX, dir=path.parent)
+        temporary = Path(name)
+        try:
+            with os.fdopen(handle, "wb") as stream:
+                stream.write(data)
+                stream.flush()
+                os.fsync(stream.fileno())
+            temporary.chmod(0o644)
+            temporary.replace(path)
+        except BaseException:
+            temporary.unlink(missing_ok=True)
+            raise
+
+
+def write_text(path: Path, text: str) -> None:
+    """``write_bytes`` for text in UTF-8."""
+    write_bytes(path, text.encode())
+
+
+def write_json(path: Path, value: object) -> None:
+    """``write_bytes`` for a JSON value, indented and with sorted keys; NaN is refused."""
+    write_text(path, json.dumps(value, indent=2, sort_keys=True, allow_nan=False) + "\n")
+
+
+@contextlib.contextmanager
+def atomic_folder(path: Path) -> Iterator[Path]:
+    """A folder to fill that takes its final name only when the block ends without an error.
+
+    Yields:
+        A temporary folder beside ``path``. Whatever it holds at the end replaces ``path``.
+
+    Raises:
+        OutputError: the folder cannot be created or renamed.
+    """
+    make_folder(path.parent)
+    with _explained(path):
+        temporary = Path(
+            tempfile.mkdtemp(prefix=f"{TEMPORARY_PREFIX}{path.name}-", dir=path.parent)
+        )
+    try:
+        yield temporary
+        with _explained(path):
+            temporary.chmod(0o755)
+            if path.exists():
+                aside = Path(tempfile.mkdtemp(prefix=TEMPORARY_PREFIX, dir=path.parent))
+                path.replace(aside / path.name)
+                temporary.replace(path)
+                shutil.rmtree(aside)
+            else:
+                temporary.replace(path)
+    except BaseException:
+        shutil.rmtree(temporary, ignore_errors=True)
+        raise
+
+
+def remove_leftovers(folder: Path) -> None:
+    """Remove what interrupted writes left in a folder."""
+    for leftover in folder.glob(f"{TEMPORARY_PREFIX}*"):
+        if leftover.is_dir():
+            shutil.rmtree(leftover, ignore_errors=True)
+        else:
+            leftover.unlink(missing_ok=True)

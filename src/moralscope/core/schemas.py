@@ -1,0 +1,308 @@
+"""The schemas themselves: for each table what a row is, its key, and its columns.
+
+A line reads ``name | kind | unit | meaning``; a kind that ends in ``?`` may be null. Kinds are
+``text``, ``integer``, ``number`` and ``flag``. This file is data: ``core.tables`` reads it.
+"""
+
+from __future__ import annotations
+
+SCHEMAS: dict[str, tuple[str, str, str]] = {
+    "agents": (
+        "an agent",
+        "agent",
+        """
+        agent             | text     | name     | the agent's name in this study
+        base              | text     | id       | the base model it shares weights with
+        kind              | text     | one of   | base, adapter or checkpoint
+        reward            | text?    | name     | the reward it was trained with
+        opponent          | text?    | name     | the opponent it was trained against
+        training_seed     | integer? | seed     | the seed of its training
+        adapter_sha256    | text?    | hash     | of the adapter's weights, or of the checkpoint's
+        dtype             | text     | name     | of the weights while they were measured
+        """,
+    ),
+    "prompts": (
+        "a prompt",
+        "prompt",
+        """
+        prompt            | text     | name     | unique name
+        game              | text     | name     | the game, or user
+        scenario          | text     | name     | cluster, the unit of replication for inference
+        family            | text     | name     | structured, wordings, scenarios, clusters, user's own
+        template          | text     | name     | the wording
+        labels            | text     | words    | label of the negative option / of the positive one
+        option_order      | integer  | 0 or 1   | 1: the later label is named first in the opening
+        answer_order      | integer  | 0 or 1   | the same for the answer instruction
+        table_order       | text     | one of   | original, rows, columns, both (exchanged) or none
+        own_previous      | text?    | C or D   | the agent's own last move
+        opponent_previous | text?    | C or D   | the opponent's last move
+        text              | text     | text     | rendered exactly as tokenised, answer stem included
+        sha256            | text     | hash     | of text
+        positive          | text     | text     | canonical continuation of the positive option
+        negative          | text     | text     | canonical continuation of the negative option
+        """,
+    ),
+    "decisions": (
+        "an agent on a prompt",
+        "agent prompt",
+        """
+        agent                  | text    | name        | who decides
+        prompt                 | text    | name        | on what
+        game                   | text    | name        | the prompt's game
+        scenario               | text    | name        | the prompt's cluster
+        log_odds               | number? | nats        | log P(positive) - log P(negative); null for scripted policies
+        p_positive             | number  | probability | of the positive option, all its forms together
+        p_negative             | number  | probability | of the negative option
+        legal_mass             | number  | probability | p_positive + p_negative
+        p_positive_given_legal | number  | probability | p_positive / legal_mass
+        fingerprint_log_odds   | number? | nats        | log-odds stored when the agent was trained
+        """,
+    ),
+    "policy": (
+        "an agent's memory-one response in one wording under one label assignment",
+        "agent game family template labels table_order own_previous opponent_previous",
+        """
+        agent             | text    | name        | who decides
+        game              | text    | name        | the game
+        family            | text    | name        | prompt family
+        template          | text    | name        | the wording
+        labels            | text    | words       | cooperate label / defect label
+        table_order       | text    | one of      | order of the payoff table
+        own_previous      | text    | C or D      | the agent's own last move
+        opponent_previous | text    | C or D      | the opponent's last move
+        p_cooperate       | number  | probability | of cooperating given a legal answer, mean over orders
+        legal_mass        | number  | probability | of a legal answer, mean over orders
+        log_odds          | number  | nats        | of defecting, mean over orders
+        n_prompts         | integer | count       | orders averaged over
+        """,
+    ),
+    "cooperation": (
+        "an agent in a game",
+        "agent game family",
+        """
+        agent           | text    | name        | who decides
+        game            | text    | name        | the game
+        family          | text    | name        | prompt family
+        p_cooperate     | number  | probability | given a legal answer, mean over scenarios
+        low             | number? | probability | 95% cluster-t interval over scenarios, null for one
+        high            | number? | probability | its upper end
+        legal_mass      | number  | probability | of a legal answer
+        n_scenarios     | integer | count       | clusters
+        n_prompts       | integer | count       | prompts averaged over
+        """,
+    ),
+    "transfer": (
+        "an agent under one control condition of label, layout or move",
+        "agent control template labels",
+        """
+        agent            | text    | name        | the trained agent
+        control          | text    | one of      | trained, swapped_labels, exchanged_rows, new_wording
+        template         | text    | name        | the wording
+        labels           | text    | words       | cooperate label / defect label
+        change_log_odds  | number  | nats        | agent minus base, log-odds of defecting, mean over states
+        low              | number? | nats        | 95% interval over states
+        high             | number? | nats        | its upper end
+        p_defect         | number  | probability | of defecting given a legal answer
+        legal_mass       | number  | probability | of a legal answer
+        n_states         | integer | count       | memory-one states
+        keeps_sign       | flag?   | yes or no   | same sign as when trained, interval off zero; null: interval covers zero
+        """,
+    ),
+    "learned": (
+        "what an agent learned",
+        "agent",
+        """
+        agent    | text | name     | the trained agent
+        learned  | text | one of   | move, label, layout or undecided
+        sentence | text | sentence | the finding in words, with its figures
+        """,
+    ),
+    "moves": (
+        "a step of an episode",
+        "agent opponent_name game seed episode step",
+        """
+        agent                | text    | name   | who plays
+        opponent_name        | text    | name   | against whom
+        game                 | text    | name   | the game
+        seed                 | integer | seed   | of the play
+        episode              | integer | count  | from 0
+        step                 | integer | count  | within the episode, from 0
+        own_previous         | text    | C or D | the agent's last legal move
+        opponent_previous    | text    | C or D | the opponent's last move
+        own                  | text    | C or D | the move, or illegal
+        opponent             | text    | C or D | the opponent's move
+        legal                | flag    | yes or no | whether the answer was one of the options
+        reward_game          | number  | points | own payoff
+        reward_deontological | number  | points | the penalty alone
+        reward_utilitarian   | number  | points | sum of both payoffs
+        reward_hybrid        | number  | points | own payoff plus the penalty
+        """,
+    ),
+    "regret": (
+        "an agent's regret",
+        "agent opponent_name protocol game kind",
+        """
+        agent                        | text    | name   | who plays
+        opponent_name                | text    | name   | against whom
+        protocol                     | text    | name   | exact or sampled
+        game                         | text    | name   | the game
+        kind                         | text    | one of | deontological or utilitarian
+        regret                       | number  | points | best attainable minus obtained
+        regret_normalised_attainable | number  | share  | over the attainable range
+        regret_normalised_published  | number  | share  | over the published range, illegal penalty included
+        n                            | integer | count  | decisions, 0 for exact
+        """,
+    ),
+    "training": (
+        "a training step",
+        "agent training_seed step",
+        """
+        agent         | text    | name        | who is trained
+        training_seed | integer | seed        | of the training
+        step          | integer | count       | optimiser step, from 1
+        visitation    | text    | one of      | how states are weighted: uniform or visitation
+        reward_mean   | number  | points      | expected reward, illegal-answer penalty included
+        cooperation   | number  | probability | of cooperating given a legal answer
+        legal_mass    | number  | probability | of a legal answer
+        kl            | number  | nats        | KL(policy || base) on the options
+        loss          | number  | points      | minus the objective
+        seconds       | number  | seconds     | wall time; the one column in which equal runs may differ
+        """,
+    ),
+    "lens": (
+        "a depth of a model on a prompt",
+        "agent prompt layer sublayer",
+        """
+        agent      | text    | name   | who decides
+        prompt     | text    | name   | on what
+        layer      | integer | count  | decoder layer from 0; -1 for the embedding
+        sublayer   | text    | one of | embed, attn (after attention), mlp (after the MLP)
+        logit_diff | number  | nats   | positive minus negative, read out at this depth
+        """,
+    ),
+    "attribution": (
+        "a component's contribution on a prompt",
+        "agent prompt token site part",
+        """
+        agent        | text     | name   | who decides
+        prompt       | text     | name   | on what
+        token        | integer  | count  | answer token, 0 for the first; -1 for the sum over the answer
+        site         | text     | site   | the component
+        layer        | integer? | count  | its layer
+        kind         | text     | one of | embed, head, mlp or bias
+        head         | integer? | count  | its head
+        contribution | number   | nats   | to the logit difference, norm scales frozen
+        part         | text     | one of | whole, weights or input
+        """,
+    ),
+    "completeness": (
+        "an agent on a prompt",
+        "agent prompt",
+        """
+        agent      | text   | name   | who decides
+        prompt     | text   | name   | on what
+        error      | number | nats   | sum of contributions minus logit_diff
+        logit_diff | number | nats   | pre-softcap logit difference that is attributed
+        remainder  | number | nats   | log_odds minus logit_diff: soft-cap, several forms or tokens; 0 where equal
+        """,
+    ),
+    "patching": (
+        "a patch on a prompt",
+        "source target prompt source_prompt site positions write",
+        """
+        source            | text     | name   | agent that the activation comes from
+        target            | text     | name   | agent that it is put into
+        prompt            | text     | name   | the target's prompt
+        source_prompt     | text     | name   | the source's prompt
+        site              | text     | site   | what is patched; all: the source's own log-odds
+        layer             | integer? | count  | its layer
+        kind              | text     | one of | head, mlp, attn, all
+        head              | integer? | count  | its head
+        positions         | text     | one of | answer_span
+        write             | text     | one of | write (source's own contribution) or z
+        baseline_log_odds | number   | nats   | the target's own
+        patched_log_odds  | number   | nats   | with the patch
+        effect            | number   | nats   | patched minus baseline
+        flipped           | flag     | yes or no | whether the preferred option changed
+        """,
+    ),
+    "attention": (
+        "attention mass of a head on a category",
+        "agent prompt layer head category",
+        """
+        agent    | text    | name  | who decides
+        prompt   | text    | name  | on what
+        layer    | integer | count | layer
+        head     | integer | count | head
+        category | text    | name  | span category
+        mass     | number  | share | of the head's attention from the last prompt token
+        """,
+    ),
+    "norms": (
+        "the size of a component's write",
+        "agent prompt site",
+        """
+        agent  | text   | name | who decides
+        prompt | text   | name | on what
+        site   | text   | site | component
+        norm   | number | model units | Euclidean norm, measured in float32
+        """,
+    ),
+    "interactions": (
+        "a pair of sites",
+        "agent site_a site_b measure",
+        """
+        agent   | text    | name  | who decides
+        site_a  | text    | site  | first
+        site_b  | text    | site  | second
+        measure | text    | name  | what is measured
+        value   | number? | as named | null where undefined
+        n       | integer | count | units
+        """,
+    ),
+    "edges": (
+        "a path on a prompt",
+        "source target prompt sender receiver",
+        """
+        source   | text   | name | agent that the sender's activation comes from
+        target   | text   | name | agent that is patched
+        prompt   | text   | name | on what
+        sender   | text   | site | sender
+        receiver | text   | site | receiver
+        effect   | number | nats | patched minus baseline log-odds through this path only
+        """,
+    ),
+    "gates": (
+        "a gate on a subject",
+        "gate subject",
+        """
+        gate      | text    | name   | liveness, resolution, duplicates, completeness, ...
+        subject   | text    | name   | agent, table or sweep that was checked
+        measured  | number? | as named in advice | the measured figure
+        threshold | number? | same   | what it was compared with
+        passed    | flag?   | yes or no | null: not available
+        advice    | text    | sentence | what it means and what to do
+        """,
+    ),
+    "claims": (
+        "a claim",
+        "id",
+        """
+        id         | text     | name   | stable identifier
+        statement  | text     | sentence | the finding in words, made from the numbers
+        estimate   | number?  | unit   | point estimate
+        low        | number?  | unit   | 95% interval
+        high       | number?  | unit   | its upper end
+        unit       | text     | name   | unit of the estimate
+        n_units    | integer  | count  | units of replication
+        test       | text     | name   | test and null
+        p          | number?  | probability | raw p
+        p_adjusted | number?  | probability | corrected for everything in its family
+        p_floor    | number?  | probability | smallest p that this design can reach
+        gates      | text     | list   | gates consulted and their result
+        registered | flag     | yes or no | named before the run (confirmatory)
+        verdict    | text     | one of | supported, equivalent, not distinguishable from noise, artefact, not identified by this design
+        query      | text     | query  | how to recompute the estimate from the tables
+        """,
+    ),
+}  # fmt: skip

@@ -1,0 +1,204 @@
+"""What does each column mean? Every table of the package, declared once.
+
+A table is a tidy Parquet file with a documented schema. ``conform`` turns any frame into one that
+follows its schema exactly, or says why it cannot; writing goes through it, so a file on disk is
+right by construction. Signs: effects and log-odds point towards the decision's positive option
+(defect, in games). Log-odds, logits and effects are in nats.
+"""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import polars as pl
+
+from moralscope.core.errors import TableError, nearest
+from moralscope.core.files import write_bytes
+from moralscope.core.schemas import SCHEMAS
+
+__all__ = ["Column", "Schema", "conform", "from_rows", "read_table", "schema_of", "write_table"]
+
+_DTYPES: dict[str, type[pl.DataType]] = {
+    "text": pl.String,
+    "integer": pl.Int64,
+    "number": pl.Float64,
+    "flag": pl.Boolean,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Column:
+    """One column: its kind (``text``, ``integer``, ``number``, ``flag``), unit and meaning."""
+
+    name: str
+    kind: str
+    unit: str
+    meaning: str
+    nullable: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Schema:
+    """One table: what a row is, which columns identify it, and its columns in order."""
+
+    name: str
+    row: str
+    key: tuple[str, ...]
+    columns: tuple[Column, ...]
+
+    def dtypes(self) -> dict[str, type[pl.DataType]]:
+        """Column names to polars types, in order."""
+        return {column.name: _DTYPES[column.kind] for column in self.columns}
+
+
+def schema_of(name: str) -> Schema:
+    """The schema of a table.
+
+    Raises:
+        TableError: there is no such table.
+    """
+    if name not in SCHEMAS:
+        raise TableError(
+            "There is no table of this name",
+            seen=name,
+            allowed=", ".join(sorted(SCHEMAS)),
+            remedy=nearest(name, SCHEMAS),
+        )
+    row, key, lines = SCHEMAS[name]
+    columns = tuple(_column(line) for line in lines.strip().splitlines())
+    return Schema(name, row, tuple(key.split()), columns)
+
+
+def _column(line: str) -> Column:
+    name, kind, unit, meaning = (part.strip() for part in line.split("|", 3))
+    return Column(name, kind.rstrip("?"), unit, meaning, kind.endswith("?"))
+
+
+def conform(name: str, frame: pl.DataFrame) -> pl.DataFrame:
+    """The frame with exactly the columns of its schema, in order and type.
+
+    Nullable columns that are missing are filled with null. NaN and infinity are refused: an
+    undefined number is null, never zero and never NaN.
+
+    Raises:
+        TableError: a column is missing, unknown, of the wrong type, null where it must not be,
+            not finite, or the key is not unique.
+    """
+    schema = schema_of(name)
+    known = {column.name: column for column in schema.columns}
+    for extra in frame.columns:
+        if extra not in known:
+            raise _error(name, f"has an unknown column {extra!r}", extra, nearest(extra, known))
+    columns: list[pl.Series] = []
+    for column in schema.columns:
+        columns.append(_conform_column(name, column, frame))
+    conformed = pl.DataFrame(columns)
+    repeats = conformed.height - conformed.select(schema.key).unique().height
+    if repeats:
+        raise _error(
+            name,
+            f"repeats its key ({', '.join(schema.key)})",
+            f"{repeats} repeated rows",
+            "aggregate or remove the repeated rows",
+        )
+    return conformed
+
+
+def _conform_column(table: str, column: Column, frame: pl.DataFrame) -> pl.Series:
+    dtype = _DTYPES[column.kind]
+    if column.name not in frame.columns:
+        if not column.nullable:
+            raise _error(
+                table,
+                f"lacks the column {column.name!r}",
+                frame.columns,
+                f"add it: {column.meaning}",
+            )
+        return pl.Series(column.name, [None] * frame.height, dtype=dtype)
+    series = frame.get_column(column.name)
+    if series.dtype != dtype:
+        widening = (
+            series.dtype == pl.Null
+            or (series.dtype.is_integer() and column.kind in ("integer", "number"))
+            or (series.dtype.is_float() and column.kind == "number")
+        )
+        if not widening:
+            raise _error(
+                table,
+                f"has the wrong type in column {column.name!r}",
+                series.dtype,
+                f"store it as {column.kind}",
+            )
+        series = series.cast(dtype)
+    if not column.nullable and series.null_count():
+        raise _error(
+            table,
+            f"has nulls in column {column.name!r}",
+            f"{series.null_count()} nulls",
+            "fill them or leave the rows out, saying so",
+        )
+    if column.kind == "number" and not series.drop_nulls().is_finite().all():
+        raise _error(
+            table,
+            f"has values that are not finite in column {column.name!r}",
+            series.drop_nulls().filter(~series.drop_nulls().is_finite()).head(3).to_list(),
+            "store an undefined number as null and find out where it came from",
+        )
+    return series
+
+
+def _error(table: str, what: str, seen: object, remedy: str) -> TableError:
+    columns = ", ".join(column.name for column in schema_of(table).columns)
+    return TableError(
+        f"Table {table!r} {what}", seen=seen, allowed=f"the columns {columns}", remedy=remedy
+    )
+
+
+def from_rows(name: str, rows: Iterable[Mapping[str, object]]) -> pl.DataFrame:
+    """A conforming table from rows given as mappings; no rows give an empty table.
+
+    Raises:
+        TableError: as for ``conform``.
+    """
+    listed = list(rows)
+    dtypes = schema_of(name).dtypes()
+    if not listed:
+        return pl.DataFrame(schema=dtypes)
+    overrides = {k: v for k, v in dtypes.items() if k in listed[0]}
+    return conform(
+        name, pl.DataFrame(listed, schema_overrides=overrides, infer_schema_length=None)
+    )
+
+
+def write_table(name: str, frame: pl.DataFrame, folder: Path) -> Path:
+    """Write ``folder/NAME.parquet`` whole or not at all; returns its path.
+
+    Raises:
+        TableError: the frame does not follow the schema.
+        OutputError: the file cannot be written.
+    """
+    buffer = io.BytesIO()
+    conform(name, frame).write_parquet(buffer, compression="zstd", statistics=False)
+    path = folder / f"{name}.parquet"
+    write_bytes(path, buffer.getvalue())
+    return path
+
+
+def read_table(name: str, folder: Path) -> pl.DataFrame:
+    """Read ``folder/NAME.parquet`` and check it against its schema.
+
+    Raises:
+        TableError: the file is missing, or does not follow the schema.
+    """
+    path = folder / f"{name}.parquet"
+    if not path.is_file():
+        raise TableError(
+            f"Table {name!r} is missing",
+            seen=path,
+            allowed=f"a Parquet file named {name}.parquet",
+            remedy="run the study that writes it, or copy the file there",
+        )
+    return conform(name, pl.read_parquet(path))

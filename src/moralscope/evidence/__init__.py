@@ -1,0 +1,1 @@
+"""How sure are we? Gates, units, tests, claims: tables in, claims out."""

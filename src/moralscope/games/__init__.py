@@ -1,0 +1,1 @@
+"""What is being decided? Payoff matrices, opponents, rewards, wording, prompt sets."""

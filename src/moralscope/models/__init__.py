@@ -1,0 +1,1 @@
+"""Who decides, and where? Loading, anatomy, the prompt tree, scoring, capture."""

@@ -1,0 +1,1 @@
+"""Show it: figures, HTML report, model cards."""

@@ -1,0 +1,1 @@
+"""Run it all: study file, plan, content-addressed stages, run directory."""

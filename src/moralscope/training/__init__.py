@@ -1,0 +1,1 @@
+"""How was it trained? One loop; objectives are functions."""
