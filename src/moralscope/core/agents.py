@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, model_validator
 
 from moralscope.core.errors import ConfigError
 
@@ -36,8 +36,8 @@ class AgentSpec(Frozen):
     opponent: str | None = None
     training_seed: int | None = None
 
-    def model_post_init(self, context: object, /) -> None:
-        """Refuse an agent that claims to be both an adapter and a full model."""
+    @model_validator(mode="after")
+    def _one_source(self) -> AgentSpec:
         if self.adapter is not None and self.checkpoint is not None:
             raise ConfigError(
                 f"Agent {self.name!r} names both an adapter and a checkpoint",
@@ -45,6 +45,7 @@ class AgentSpec(Frozen):
                 allowed="one of them, or neither for the base itself",
                 remedy="remove one of the two keys",
             )
+        return self
 
     @property
     def kind(self) -> AgentKind:

@@ -226,6 +226,16 @@ SCHEMAS: dict[str, tuple[str, str, str]] = {
         flipped           | flag     | yes or no | whether the preferred option changed
         """,
     ),
+    "controls": (
+        "a numerical control on a prompt",
+        "control subject prompt",
+        """
+        control | text   | name | self_patch (an agent patched into itself) or write_all (every site written)
+        subject | text   | name | the agent, or SOURCE>TARGET
+        prompt  | text   | name | on what
+        value   | number | nats | largest deviation from what must hold exactly, absolute
+        """,
+    ),
     "attention": (
         "attention mass of a head on a category",
         "agent prompt layer head category",

@@ -29,14 +29,22 @@ _OWN = re.compile(
     r"L(?P<layer>\d+)\.(?:"
     r"(?P<plain>mlp|attn|resid_pre|resid_mid|resid_post)"
     r"|h(?P<head>\d+)(?P<q>\.q)?"
-    r"|kv(?P<kv>\d+)\.(?P<kind>[kv]))"
+    r"|kv(?P<kv>\d+)\.(?P<part>[kv]))"
 )
 _LENS = re.compile(
     r"blocks\.(?P<layer>\d+)\.(?:"
     r"hook_(?P<plain>mlp_out|attn_out|resid_pre|resid_mid|resid_post)"
     r"|attn\.hook_(?P<part>[zqkv])\[:, ?:, ?(?P<index>\d+)\])"
 )
-_LENS_KINDS: dict[str, Kind] = {"mlp_out": "mlp", "attn_out": "attn", "z": "head"}
+_LENS_KINDS: dict[str, Kind] = {
+    "mlp_out": "mlp", "attn_out": "attn", "z": "head", "q": "q", "k": "k", "v": "v",
+    "resid_pre": "resid_pre", "resid_mid": "resid_mid", "resid_post": "resid_post",
+}  # fmt: skip
+_PLAIN: dict[str, Kind] = {
+    "mlp": "mlp", "attn": "attn", "resid_pre": "resid_pre", "resid_mid": "resid_mid",
+    "resid_post": "resid_post",
+}  # fmt: skip
+_ALIASES: dict[str, Kind] = {"embed": "embed", "hook_embed": "embed", "bias": "bias", "all": "all"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,23 +112,15 @@ def parse_site(text: str) -> Site:
         SiteError: the text is not a site name.
     """
     name = text.strip()
-    for kind in _GLOBAL:
-        if name == kind:
-            return Site(kind)
-    if name == "hook_embed":
-        return Site("embed")
+    if name in _ALIASES:
+        return Site(_ALIASES[name])
     if own := _OWN.fullmatch(name):
-        layer = int(own["layer"])
-        if own["plain"]:
-            return Site(own["plain"], layer)
-        if own["head"]:
-            return Site("q" if own["q"] else "head", layer, int(own["head"]))
-        return Site(own["kind"], layer, int(own["kv"]))
+        return _own_site(own)
     if lens := _LENS.fullmatch(name):
         layer = int(lens["layer"])
         if lens["plain"]:
-            return Site(_LENS_KINDS.get(lens["plain"], lens["plain"]), layer)
-        return Site(_LENS_KINDS.get(lens["part"], lens["part"]), layer, int(lens["index"]))
+            return Site(_LENS_KINDS[lens["plain"]], layer)
+        return Site(_LENS_KINDS[lens["part"]], layer, int(lens["index"]))
     raise SiteError(
         "This is not the name of a site",
         seen=repr(text),
@@ -128,6 +128,15 @@ def parse_site(text: str) -> Site:
         "embed, bias, all, or a TransformerLens hook name",
         remedy="write the layer as L and the head as h, both counted from 0",
     )
+
+
+def _own_site(found: re.Match[str]) -> Site:
+    layer = int(found["layer"])
+    if found["plain"]:
+        return Site(_PLAIN[found["plain"]], layer)
+    if found["head"]:
+        return Site("q" if found["q"] else "head", layer, int(found["head"]))
+    return Site("k" if found["part"] == "k" else "v", layer, int(found["kv"]))
 
 
 def parse_edge(text: str) -> Edge:

@@ -92,10 +92,7 @@ def conform(name: str, frame: pl.DataFrame) -> pl.DataFrame:
     for extra in frame.columns:
         if extra not in known:
             raise _error(name, f"has an unknown column {extra!r}", extra, nearest(extra, known))
-    columns: list[pl.Series] = []
-    for column in schema.columns:
-        columns.append(_conform_column(name, column, frame))
-    conformed = pl.DataFrame(columns)
+    conformed = pl.DataFrame([_conform_column(name, c, frame) for c in schema.columns])
     repeats = conformed.height - conformed.select(schema.key).unique().height
     if repeats:
         raise _error(
@@ -168,9 +165,7 @@ def from_rows(name: str, rows: Iterable[Mapping[str, object]]) -> pl.DataFrame:
     if not listed:
         return pl.DataFrame(schema=dtypes)
     overrides = {k: v for k, v in dtypes.items() if k in listed[0]}
-    return conform(
-        name, pl.DataFrame(listed, schema_overrides=overrides, infer_schema_length=None)
-    )
+    return conform(name, pl.DataFrame(listed, schema_overrides=overrides, infer_schema_length=None))
 
 
 def write_table(name: str, frame: pl.DataFrame, folder: Path) -> Path:
