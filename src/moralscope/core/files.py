@@ -16,7 +16,7 @@ import json
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Generator
 from pathlib import Path
 
 from moralscope.core.errors import OutputError
@@ -35,7 +35,7 @@ def _refusal(path: Path, cause: OSError) -> OutputError:
 
 
 @contextlib.contextmanager
-def _explained(path: Path) -> Iterator[None]:
+def _explained(path: Path) -> Generator[None]:
     try:
         yield
     except OutputError:
@@ -97,7 +97,7 @@ def write_json(path: Path, value: object) -> None:
 
 
 @contextlib.contextmanager
-def atomic_folder(path: Path) -> Iterator[Path]:
+def atomic_folder(path: Path) -> Generator[Path]:
     """A folder to fill that takes its final name only when the block ends without an error.
 
     Yields:
