@@ -72,7 +72,7 @@ SCHEMAS: dict[str, tuple[str, str, str]] = {
         opponent_previous | text    | C or D      | the opponent's last move
         p_cooperate       | number  | probability | of cooperating given a legal answer, mean over orders
         legal_mass        | number  | probability | of a legal answer, mean over orders
-        log_odds          | number  | nats        | of defecting, mean over orders
+        log_odds          | number? | nats        | of defecting, mean over orders; null for scripted policies
         n_prompts         | integer | count       | orders averaged over
         """,
     ),
@@ -93,12 +93,13 @@ SCHEMAS: dict[str, tuple[str, str, str]] = {
     ),
     "transfer": (
         "an agent under one control condition of label, layout or move",
-        "agent control template labels",
+        "agent control template labels table_order",
         """
         agent            | text    | name        | the trained agent
         control          | text    | one of      | trained, swapped_labels, exchanged_rows, new_wording
         template         | text    | name        | the wording
         labels           | text    | words       | cooperate label / defect label
+        table_order      | text?   | one of      | order of the payoff table; null: not recorded
         change_log_odds  | number  | nats        | agent minus base, log-odds of defecting, mean over states
         low              | number? | nats        | 95% interval over states
         high             | number? | nats        | its upper end

@@ -1,0 +1,273 @@
+"""Label, layout or move? The change from base, under every control that tells the three apart.
+
+An agent that is rewarded for defecting can learn three things that its training prompts do not
+tell apart: to *say a label* ("action2"), to pick a *place in the layout* (the second payoff row),
+or to *make the move*. The same change from base is therefore measured under four conditions:
+
+- ``trained``: the wordings, label assignments and table orders of training;
+- ``swapped_labels``: the same with the two action labels exchanged, where that assignment was
+  not trained on;
+- ``exchanged_rows``: the same with the payoff table's rows, columns or both exchanged;
+- ``new_wording``: wordings never trained on, under each assignment of the trained labels.
+
+``change = mean over states of (mean over orders of (log-odds of agent - log-odds of base))``,
+with the log-odds of *defecting*, whatever defecting is called and wherever it stands. What was
+learned as a label changes sign when labels are swapped, what was learned as a row when rows are
+exchanged, what was learned as a move never. An agent trained under both assignments has no
+untrained swap: its ``trained`` rows under the two assignments are the label control.
+
+What it does not do: the 95% t interval is over the memory-one states (four in one game). They are
+all the states there are, not a sample, so the interval says whether the change is consistent over
+states; an agent that moves some states up and others down comes out as unclear.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+
+import polars as pl
+
+from moralscope.behaviour.joining import STATE, join_prompts, t_half_widths, with_state
+from moralscope.core.decision import Prompt
+from moralscope.core.errors import AgentError, ConfigError, TableError, nearest
+from moralscope.core.tables import conform, schema_of
+
+NOISE_FLOOR = 1e-4
+"""Nats. Two scorings in float32 may differ by 5e-5 each from exact ones; an interval that comes
+closer to zero than their difference can is not off zero."""
+
+WORDING_FAMILIES = ("structured", "wordings")
+"""Families that word the memory-one game, and so can hold wordings never trained on."""
+
+_CELL = ("family", "template", "labels", "table_order")
+
+
+@dataclass(frozen=True, slots=True)
+class TrainedOn:
+    """Which prompts an agent was trained on.
+
+    Attributes:
+        families: prompt families.
+        templates: wordings.
+        labels: label assignments, ``cooperate label/defect label``.
+        table_orders: orders of the payoff table; ``none`` for wordings without one.
+        games: games.
+    """
+
+    families: tuple[str, ...]
+    templates: tuple[str, ...]
+    labels: tuple[str, ...]
+    table_orders: tuple[str, ...] = ("original",)
+    games: tuple[str, ...] = ("IPD",)
+
+    def __post_init__(self) -> None:
+        for field in ("families", "templates", "labels", "table_orders", "games"):
+            if not getattr(self, field):
+                raise ConfigError(
+                    f"An agent's training names no {field}",
+                    seen="()",
+                    allowed=f"the {field} of the prompts it was trained on, one or more",
+                    remedy="build it with trained_on(prompts)",
+                )
+        for assignment in self.labels:
+            swap_labels(assignment)
+
+
+def trained_on(prompts: Iterable[Prompt]) -> TrainedOn:
+    """The description of a training set, read off its prompts.
+
+    Raises:
+        ConfigError: there are no prompts, or labels that are not two words.
+    """
+    listed = list(prompts)
+    return TrainedOn(
+        families=_distinct(p.family for p in listed),
+        templates=_distinct(p.template for p in listed),
+        labels=_distinct(p.labels for p in listed),
+        table_orders=_distinct(p.table_order for p in listed),
+        games=_distinct(p.game for p in listed),
+    )
+
+
+def _distinct(values: Iterable[str]) -> tuple[str, ...]:
+    return tuple(dict.fromkeys(values))
+
+
+def swap_labels(assignment: str) -> str:
+    """The other assignment of the same two labels; its own inverse.
+
+    >>> swap_labels("action1/action2")
+    'action2/action1'
+
+    Raises:
+        ConfigError: the text is not two words with a slash between them.
+    """
+    parts = assignment.split("/")
+    if len(parts) != 2 or not all(parts):
+        raise ConfigError(
+            "This is not an assignment of two labels",
+            seen=repr(assignment),
+            allowed="the cooperate label and the defect label with one slash between them, such "
+            "as action1/action2",
+            remedy="write the two labels in that order",
+        )
+    return f"{parts[1]}/{parts[0]}"
+
+
+def transfer_table(
+    prompts: pl.DataFrame,
+    decisions: pl.DataFrame,
+    agents: pl.DataFrame,
+    trained: Mapping[str, TrainedOn],
+) -> pl.DataFrame:
+    """How does each agent's change from base fare under each control?
+
+    Args:
+        prompts: a ``prompts`` table.
+        decisions: a ``decisions`` table with the trained agents and their bases.
+        agents: an ``agents`` table; an agent's base is the agent of kind ``base`` on the same
+            base model.
+        trained: for each agent to examine, what it was trained on. Agents that are not named
+            (the base, scripted policies) are left out.
+
+    Returns:
+        A ``transfer`` table. ``change_log_odds`` and its interval are in nats towards defecting,
+        ``n_states`` the number of states they are over, ``p_defect`` and ``legal_mass`` the
+        agent's own, in [0, 1]. ``keeps_sign`` compares with the strongest of the agent's
+        ``trained`` rows whose interval is off zero by ``NOISE_FLOOR``: true or false where the
+        row's own interval is off zero as well, else null.
+
+    Raises:
+        TableError: the tables break their schemas or do not belong together, an agent or its
+            base has no log-odds on a prompt, or none of the prompts was trained on.
+        AgentError: an agent or its base is not in the table ``agents``.
+    """
+    joined = with_state(join_prompts(prompts, decisions))
+    listed = conform("agents", agents)
+    parts = [_transfer_of(joined, listed, name, what) for name, what in trained.items()]
+    if not parts:
+        return pl.DataFrame(schema=schema_of("transfer").dtypes())
+    return conform("transfer", pl.concat(parts))
+
+
+def _transfer_of(
+    joined: pl.DataFrame, agents: pl.DataFrame, agent: str, what: TrainedOn
+) -> pl.DataFrame:
+    changes = (
+        _changes(joined, agent, _base_of(agents, agent))
+        .with_columns(control=_control(what))
+        .drop_nulls("control")
+    )
+    if changes.filter(pl.col("control") == "trained").is_empty():
+        raise TableError(
+            f"No decision of agent {agent!r} is on a prompt that it was trained on",
+            seen=what,
+            allowed="decisions on its training prompts: the change there is what the controls "
+            "are compared with",
+            remedy="evaluate the agent on its training prompts too",
+        )
+    rows = _summarise(changes)
+    return rows.with_columns(keeps_sign=_keeps_sign(rows)).select(*schema_of("transfer").dtypes())
+
+
+def _base_of(agents: pl.DataFrame, agent: str) -> str:
+    names = agents.get_column("agent").to_list()
+    if agent not in names:
+        raise AgentError(
+            "An agent is not in the table 'agents'",
+            seen=agent,
+            allowed=", ".join(names),
+            remedy=nearest(agent, names),
+        )
+    model = agents.filter(pl.col("agent") == agent).get_column("base")[0]
+    bases = agents.filter(pl.col("kind") == "base", pl.col("base") == model)
+    if bases.is_empty():
+        raise AgentError(
+            f"The base of agent {agent!r} was not evaluated",
+            seen=f"no agent of kind base on {model}",
+            allowed="the base model among the agents: a change is a change from it",
+            remedy="add the base to the study's agents",
+        )
+    return str(bases.get_column("agent")[0])
+
+
+def _changes(joined: pl.DataFrame, agent: str, base: str) -> pl.DataFrame:
+    """The agent's rows with ``change``, its log-odds minus the base's on the same prompt."""
+    reference = joined.filter(pl.col("agent") == base).select("prompt", before="log_odds")
+    paired = joined.filter(pl.col("agent") == agent).join(
+        reference, on="prompt", how="left", maintain_order="left"
+    )
+    changes = paired.with_columns(change=pl.col("log_odds") - pl.col("before"))
+    undefined = changes.filter(pl.col("change").is_null())
+    if undefined.height:
+        row = undefined.row(0, named=True)
+        lacking = agent if row["log_odds"] is None else base
+        raise TableError(
+            f"Agent {lacking!r} has no log-odds on a prompt",
+            seen=row["prompt"],
+            allowed="log-odds of the agent and of its base on every prompt that is compared; "
+            "scripted policies have none",
+            remedy="evaluate both on the same prompts, or leave the agent out",
+        )
+    return changes
+
+
+def _control(what: TrainedOn) -> pl.Expr:
+    """Which condition a prompt belongs to; null for those that belong to none."""
+    swapped = [swap_labels(labels) for labels in what.labels]
+    untrained_swaps = [labels for labels in swapped if labels not in what.labels]
+    in_game = pl.col("game").is_in(what.games)
+    same_wording = pl.col("family").is_in(what.families) & pl.col("template").is_in(what.templates)
+    same_labels = pl.col("labels").is_in(what.labels)
+    same_order = pl.col("table_order").is_in(what.table_orders)
+    worded = pl.col("family").is_in([*what.families, *WORDING_FAMILIES])
+    return (
+        pl.when(in_game & same_wording & same_labels & same_order)
+        .then(pl.lit("trained"))
+        .when(in_game & same_wording & same_order & pl.col("labels").is_in(untrained_swaps))
+        .then(pl.lit("swapped_labels"))
+        .when(in_game & same_wording & same_labels & (pl.col("table_order") != "none"))
+        .then(pl.lit("exchanged_rows"))
+        .when(in_game & worded & ~same_wording & pl.col("labels").is_in([*what.labels, *swapped]))
+        .then(pl.lit("new_wording"))
+    )
+
+
+def _summarise(changes: pl.DataFrame) -> pl.DataFrame:
+    """Means over orders within states, then over states with their t interval."""
+    cell = ["agent", "control", *_CELL]
+    states = changes.group_by(*cell, "game", *STATE, maintain_order=True).agg(
+        pl.col("change").mean(),
+        pl.col("p_positive_given_legal").mean(),
+        pl.col("legal_mass").mean(),
+    )
+    rows = states.group_by(cell, maintain_order=True).agg(
+        change_log_odds=pl.col("change").mean(),
+        spread=pl.col("change").std(),
+        p_defect=pl.col("p_positive_given_legal").mean(),
+        legal_mass=pl.col("legal_mass").mean(),
+        n_states=pl.len().cast(pl.Int64),
+    )
+    half = t_half_widths(rows.get_column("spread"), rows.get_column("n_states"))
+    order = pl.Enum(["trained", "swapped_labels", "exchanged_rows", "new_wording"])
+    return rows.with_columns(
+        low=pl.col("change_log_odds") - half, high=pl.col("change_log_odds") + half
+    ).sort(pl.col("control").cast(order), maintain_order=True)
+
+
+def _keeps_sign(rows: pl.DataFrame) -> pl.Series:
+    """Whether each row's change has the sign of the strongest trained one; null if unclear."""
+    sign = (
+        pl.when(pl.col("low") > NOISE_FLOOR)
+        .then(1)
+        .when(pl.col("high") < -NOISE_FLOOR)
+        .then(-1)
+        .alias("sign")
+    )
+    signed = rows.with_columns(sign)
+    clear = signed.filter(pl.col("control") == "trained", pl.col("sign").is_not_null())
+    if clear.is_empty():
+        return pl.Series([None] * rows.height, dtype=pl.Boolean)
+    strongest = clear.sort(pl.col("change_log_odds").abs(), descending=True, maintain_order=True)
+    return signed.get_column("sign") == strongest.get_column("sign")[0]

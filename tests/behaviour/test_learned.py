@@ -1,0 +1,186 @@
+"""Planted label-, row- and move-learners are told apart, and noise is not taken for any."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import polars as pl
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from moralscope.behaviour import TrainedOn, learned_table, transfer_table
+from moralscope.core.tables import from_rows
+
+
+def verdict(
+    world: Any, learner: Any, what: TrainedOn, prompts: pl.DataFrame | None = None
+) -> tuple[str, str]:
+    asked = world.prompts() if prompts is None else prompts
+    table = transfer_table(asked, learner.decisions(asked), world.agents("agent"), {"agent": what})
+    (row,) = learned_table(table).iter_rows(named=True)
+    return row["learned"], row["sentence"]
+
+
+@pytest.mark.parametrize("sign", [1, -1])
+@pytest.mark.parametrize("trained", ["fixed", "both"])
+@pytest.mark.parametrize("kind", ["move", "label", "row"])
+def test_planted_learners_are_named(world: Any, kind: str, trained: str, sign: int) -> None:
+    learner = world.learner(**{kind: 2.5 * sign})
+    learned, _ = verdict(world, learner, getattr(world, trained))
+    assert learned == {"row": "layout"}.get(kind, kind)
+
+
+@settings(max_examples=60, deadline=None)
+@given(move=st.floats(-3, 3), label=st.floats(-3, 3), row=st.floats(-3, 3), both=st.booleans())
+def test_the_strongest_of_mixed_causes_decides_as_the_rule_says(
+    world: Any, move: float, label: float, row: float, both: bool
+) -> None:
+    """Closed form: without noise, the sign of the change in each condition is arithmetic."""
+    what = world.both if both else world.fixed
+    assignments = (1, -1) if both else (1,)
+    effects = [move + a * label + r * row for a in (1, -1) for r in (1, -1)]
+    if min(map(abs, effects)) < 1e-3:
+        return  # at the noise floor, not decided by arithmetic
+    learned, _ = verdict(world, world.learner(move, label, row, noise=0.0), what)
+
+    def sign(label_sign: int, row_sign: int) -> float:
+        return float(np.sign(move + label_sign * label + row_sign * row))
+
+    flips_label = sign(1, 1) != sign(-1, 1)
+    flips_layout = any(sign(a, 1) != sign(a, -1) for a in assignments)
+    everywhere = {sign(a, r) for a in (1, -1) for r in (1, -1)}
+    if flips_label and flips_layout:
+        assert learned == "undecided"
+    elif flips_label:
+        assert learned == "label"
+    elif flips_layout:
+        assert learned == "layout"
+    else:
+        assert learned == ("move" if len(everywhere) == 1 else "undecided")
+
+
+def test_noise_is_undecided(world: Any) -> None:
+    for seed in range(20):
+        learned, sentence = verdict(world, world.learner(noise=1.0, seed=seed), world.fixed)
+        assert learned == "undecided", sentence
+
+
+def test_a_dead_agent_is_undecided_and_says_why(world: Any) -> None:
+    learned, sentence = verdict(world, world.learner(noise=0.0), world.fixed)
+    assert learned == "undecided"
+    assert "there is no clear change on the prompts it was trained on" in sentence
+
+
+def test_one_new_wording_that_turns_round_is_enough_against_the_move(world: Any) -> None:
+    learner = world.learner(move=2.0, by_template={"duel": -1.0})
+    learned, sentence = verdict(world, learner, world.both)
+    assert learned == "undecided"
+    assert "turns round on wordings never trained on (2 of 6)" in sentence
+
+
+def test_one_new_wording_that_stays_unclear_is_enough_against_the_move(world: Any) -> None:
+    learner = world.learner(move=2.0, by_template={"market": 0.0}, seed=2)
+    learned, sentence = verdict(world, learner, world.fixed)
+    assert learned == "undecided"
+    assert "not clear of zero on wordings never trained on (2 of 6)" in sentence
+
+
+def test_turning_round_under_both_controls_is_undecided(world: Any) -> None:
+    learner = world.learner(move=-2.0, label=1.5, row=1.5)
+    learned, sentence = verdict(world, learner, world.fixed)
+    assert learned == "undecided"
+    assert "under swapped labels and in a rearranged table alike" in sentence
+
+
+@pytest.mark.parametrize(
+    ("keep", "missing"),
+    [
+        (pl.col("labels") == "action1/action2", "not evaluated under swapped labels"),
+        (
+            pl.col("table_order").is_in(["original", "columns", "none"]),
+            "not evaluated with the payoff rows exchanged",
+        ),
+        (pl.col("family") == "structured", "not evaluated on wordings never trained on"),
+    ],
+)
+def test_a_control_that_was_not_run_is_named(world: Any, keep: pl.Expr, missing: str) -> None:
+    prompts = world.prompts().filter(keep)
+    learned, sentence = verdict(world, world.learner(move=2.0), world.fixed, prompts)
+    assert learned == "undecided"
+    assert missing in sentence
+
+
+def test_no_control_at_all_names_all_three(world: Any) -> None:
+    prompts = world.prompts((world.same,), ("original",), ())
+    _, sentence = verdict(world, world.learner(move=2.0), world.fixed, prompts)
+    assert sentence.count("not evaluated") == 3
+
+
+def test_prose_has_no_rows_to_exchange(world: Any) -> None:
+    what = TrainedOn(("wordings",), ("letter",), (world.same,), ("none",))
+    learned, sentence = verdict(world, world.learner(move=2.0), what)
+    assert learned == "move"
+    assert "payoff rows" not in sentence
+
+
+def test_training_on_tables_in_both_orders_is_its_own_layout_control(world: Any) -> None:
+    what = TrainedOn(
+        ("structured",), ("matrix",), (world.same, world.swapped), ("original", "rows")
+    )
+    assert verdict(world, world.learner(move=2.0), what)[0] == "move"
+    assert verdict(world, world.learner(row=2.0), what)[0] == "layout"
+
+
+def test_the_sentence_carries_the_figures(world: Any) -> None:
+    learner = world.learner(label=2.0, noise=0.0)
+    _, sentence = verdict(world, learner, world.fixed)
+    assert sentence == (
+        "agent learned which label to say: its change turns round when the two action labels are "
+        "swapped. Change from base in the log-odds of defecting: on the prompts it was trained on "
+        "+2.00 nats (95% interval +2.00 to +2.00 over 4 states); with the action labels swapped "
+        "-2.00 nats (95% interval -2.00 to -2.00 over 4 states); with the payoff table rearranged "
+        "+2.00 to +2.00 nats in 3 conditions (3 keep the sign); on wordings never trained on -2.00 "
+        "to +2.00 nats in 6 conditions (3 keep the sign, 3 turn round)."
+    )
+
+
+def test_the_verdicts_read_as_sentences(world: Any) -> None:
+    assert verdict(world, world.learner(move=2.0), world.both)[1].startswith(
+        "agent learned the move: its change keeps its sign under swapped labels, under exchanged "
+        "payoff rows and on every new wording."
+    )
+    assert verdict(world, world.learner(row=2.0), world.both)[1].startswith(
+        "agent learned a place in the payoff table: its change turns round when the table is "
+        "rearranged."
+    )
+
+
+def test_tables_without_table_orders_or_intervals_are_read(world: Any) -> None:
+    def row(control: str, labels: str, change: float, keeps: bool | None) -> dict[str, object]:
+        return {
+            "agent": "a",
+            "control": control,
+            "template": "matrix" if control != "new_wording" else "tale",
+            "labels": labels,
+            "table_order": None if control != "exchanged_rows" else "rows",
+            "change_log_odds": change,
+            "low": None,
+            "high": None,
+            "p_defect": 0.5,
+            "legal_mass": 1.0,
+            "n_states": 4,
+            "keeps_sign": keeps,
+        }
+
+    rows = [
+        row("trained", world.same, 1.0, True),
+        row("swapped_labels", world.swapped, 1.0, True),
+        row("exchanged_rows", world.same, 1.0, True),
+        row("new_wording", world.same, 1.0, True),
+    ]
+    (found,) = learned_table(from_rows("transfer", rows)).iter_rows(named=True)
+    assert found["learned"] == "move"
+    assert "+1.00 nats (no interval)" in found["sentence"]
+    assert learned_table(from_rows("transfer", [])).is_empty()
