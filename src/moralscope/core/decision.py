@@ -185,7 +185,11 @@ class PromptSet:
         texts: dict[object, str] = {}
         for p in self.prompts:
             d = p.decision
-            key = (d.messages, d.stem, frozenset((d.positive.forms, d.negative.forms)))
+            key = (
+                d.messages,
+                d.stem,
+                frozenset(frozenset(o.forms) for o in (d.positive, d.negative)),
+            )
             if key in texts:
                 raise PromptError(
                     f"Prompts {texts[key]!r} and {p.name!r} have the same text",

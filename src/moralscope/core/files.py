@@ -5,8 +5,8 @@ A reader therefore sees the old version or the new one, never half of either, an
 run leaves only a temporary name that the next run removes.
 
 Known trade-off, accepted: a folder cannot replace a non-empty folder in one system call, so
-``atomic_folder`` moves the old one aside first; a kill between the two renames leaves the old
-version under its aside name and the next write starts afresh.
+``atomic_folder`` moves the old one aside first. An error between the two renames puts it back; a
+kill there leaves the old version under its aside name and the next write starts afresh.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ import json
 import os
 import shutil
 import tempfile
+import time
 from collections.abc import Generator
 from pathlib import Path
 
@@ -115,21 +116,44 @@ def atomic_folder(path: Path) -> Generator[Path]:
         yield temporary
         with _explained(path):
             temporary.chmod(0o755)
-            if path.exists():
-                aside = Path(tempfile.mkdtemp(prefix=TEMPORARY_PREFIX, dir=path.parent))
-                path.replace(aside / path.name)
-                temporary.replace(path)
-                shutil.rmtree(aside)
-            else:
-                temporary.replace(path)
+            _take_place(temporary, path)
     except BaseException:
         shutil.rmtree(temporary, ignore_errors=True)
         raise
 
 
-def remove_leftovers(folder: Path) -> None:
-    """Remove what interrupted writes left in a folder."""
+def _take_place(temporary: Path, path: Path) -> None:
+    if not path.exists():
+        temporary.replace(path)
+        return
+    aside = Path(tempfile.mkdtemp(prefix=TEMPORARY_PREFIX, dir=path.parent))
+    try:
+        old = path.replace(aside / path.name)
+        try:
+            temporary.replace(path)
+        except BaseException:
+            old.replace(path)
+            raise
+    finally:
+        shutil.rmtree(aside, ignore_errors=True)
+
+
+def remove_leftovers(folder: Path, *, idle_seconds: float = 0.0) -> None:
+    """Remove what interrupted writes left in a folder.
+
+    Args:
+        folder: where to look, not deeper.
+        idle_seconds: spare what changed more recently than this. Where other processes write,
+            their unfinished work looks just like a leftover; only its age tells them apart.
+    """
+    newest = time.time() - idle_seconds
     for leftover in folder.glob(f"{TEMPORARY_PREFIX}*"):
+        try:
+            spared = leftover.stat().st_mtime > newest
+        except FileNotFoundError:  # its writer has just finished
+            continue
+        if spared:
+            continue
         if leftover.is_dir():
             shutil.rmtree(leftover, ignore_errors=True)
         else:

@@ -41,6 +41,7 @@ def sha256_value(value: object) -> str:
     Raises:
         TypeError: the value holds something that JSON cannot express; a hash of a ``repr`` would
             change between runs, so there is no fallback.
+        ValueError: it holds NaN or infinity.
     """
     return sha256_text(json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False))
 
@@ -55,7 +56,7 @@ def sha256_files(paths: Iterable[Path], root: Path) -> str:
 
 @functools.cache
 def code_version(package: str) -> str:
-    """Hash of the source of a package and of every layer to its left.
+    """Hash of the source of a package, templates included, and of every layer to its left.
 
     A stage's results depend on its own package and on what that may import, and on nothing
     else: editing a report does not retrain an agent.
@@ -71,5 +72,6 @@ def code_version(package: str) -> str:
         names.extend(layer)
     else:
         raise ValueError(f"{package!r} is not a package of moralscope")
-    files = [path for name in names for path in (_PACKAGE / name).rglob("*.py")]
+    found = (path for name in names for path in (_PACKAGE / name).rglob("*"))
+    files = [path for path in found if path.is_file() and "__pycache__" not in path.parts]
     return sha256_files(files, _PACKAGE)

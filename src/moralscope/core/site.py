@@ -34,10 +34,11 @@ _OWN = re.compile(
 _LENS = re.compile(
     r"blocks\.(?P<layer>\d+)\.(?:"
     r"hook_(?P<plain>mlp_out|attn_out|resid_pre|resid_mid|resid_post)"
-    r"|attn\.hook_(?P<part>[zqkv])\[:, ?:, ?(?P<index>\d+)\])"
+    r"|attn\.hook_(?P<part>z|result|q|k|v)\[:, ?:, ?(?P<index>\d+)\])"
 )
 _LENS_KINDS: dict[str, Kind] = {
-    "mlp_out": "mlp", "attn_out": "attn", "z": "head", "q": "q", "k": "k", "v": "v",
+    "mlp_out": "mlp", "attn_out": "attn", "z": "head", "result": "head",
+    "q": "q", "k": "k", "v": "v",
     "resid_pre": "resid_pre", "resid_mid": "resid_mid", "resid_post": "resid_post",
 }  # fmt: skip
 _PLAIN: dict[str, Kind] = {
@@ -63,11 +64,13 @@ class Site:
 
     def __post_init__(self) -> None:
         indexed = self.kind in ("head", "q", "k", "v")
-        if (self.layer is None) != (self.kind in _GLOBAL) or (self.head is None) == indexed:
+        placed = (self.layer is None) == (self.kind in _GLOBAL) and (self.head is None) != indexed
+        if not placed or min(self.layer or 0, self.head or 0) < 0:
             raise SiteError(
                 "A site has the wrong indices for its kind",
                 seen=f"kind {self.kind}, layer {self.layer}, head {self.head}",
-                allowed="no layer for embed, bias, all; a head for head, q, k, v alone",
+                allowed="no layer for embed, bias, all; a head for head, q, k, v alone; "
+                "both counted from 0",
                 remedy="build sites with parse_site('L5.h3')",
             )
 

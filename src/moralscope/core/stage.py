@@ -1,6 +1,6 @@
 """Has this been computed already? Stages named by what they depend on, and their cache.
 
-A stage is a pure function. Its key is the hash of its name, its code version (the source of its
+A stage is a pure function. Its key is the hash of the task, its code version (the source of its
 package and of the layers to its left), its resolved inputs and the keys of the stages it reads.
 Its outputs are files in one folder named by that key, written once. Studies share the cache, so
 no study computes what another has; killing a run loses only the stage that was under way.
@@ -10,16 +10,19 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 import platformdirs
 
+from moralscope.core.errors import OutputError
 from moralscope.core.files import atomic_folder, make_folder, remove_leftovers, write_json
 from moralscope.core.hashing import code_version, sha256_file, sha256_value
 
 RECORD = "stage.json"
+_ABANDONED_SECONDS = 3600.0
 
 
 @dataclass(frozen=True)
@@ -29,12 +32,16 @@ class Stage:
     Attributes:
         name: readable name, unique in a plan (``train-game``).
         package: the package whose function computes it; fixes the code version.
+        task: which of the package's functions that is (``train``): two stages with equal inputs
+            may still compute different things.
         inputs: JSON-like values that determine the result, everything resolved.
-        needs: names of stages in the same plan whose outputs it reads, to their keys.
+        needs: what each stage whose outputs it reads is to it (``source``, ``target``), to the
+            key of that stage.
     """
 
     name: str
     package: str
+    task: str
     inputs: Mapping[str, object]
     needs: Mapping[str, str]
 
@@ -42,14 +49,16 @@ class Stage:
     def key(self) -> str:
         """The content address: 64 hexadecimal digits.
 
-        Equal for equal dependencies and different as soon as one of them differs. The name is
-        not part of it, so two studies that call the same work by other names share it.
+        Equal for equal dependencies and different as soon as one of them differs, or as two of
+        them exchange their parts. The name is not in it, so two studies that call the same work
+        by other names share it.
         """
         return sha256_value(
             {
                 "code": code_version(self.package),
+                "task": [self.package, self.task],
                 "inputs": dict(self.inputs),
-                "needs": sorted(self.needs.values()),
+                "needs": dict(self.needs),
             }
         )
 
@@ -92,7 +101,9 @@ class StageCache:
         return record if intact else None
 
     def commit(self, stage: Stage, produced: Path, facts: Mapping[str, object]) -> Path:
-        """Move a folder of outputs into the cache under the stage's key.
+        """Move a folder of outputs into the cache under the stage's key; returns its place.
+
+        Two processes may finish the same stage at the same time: the first to arrive stays.
 
         Args:
             stage: what was computed.
@@ -109,6 +120,7 @@ class StageCache:
             {
                 "name": stage.name,
                 "package": stage.package,
+                "task": stage.task,
                 "inputs": dict(stage.inputs),
                 "needs": dict(stage.needs),
                 "key": stage.key,
@@ -117,12 +129,18 @@ class StageCache:
             },
         )
         destination = self.folder(stage)
-        with atomic_folder(destination) as temporary:
-            for path in produced.iterdir():
-                path.replace(temporary / path.name)
+        if self.record(stage) is None:
+            try:
+                with atomic_folder(destination) as temporary:
+                    for path in produced.iterdir():
+                        path.replace(temporary / path.name)
+            except OutputError:
+                if self.record(stage) is None:
+                    raise
+        shutil.rmtree(produced, ignore_errors=True)
         return destination
 
     def clear_leftovers(self) -> None:
-        """Remove what interrupted commits left behind."""
+        """Remove what commits left behind that were interrupted an hour ago or longer."""
         for shard in (self.root / "stages").glob("*"):
-            remove_leftovers(shard)
+            remove_leftovers(shard, idle_seconds=_ABANDONED_SECONDS)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 
 import numpy as np
 
@@ -11,10 +12,15 @@ def stream(seed: int, *address: str | int) -> np.random.Generator:
     """A generator that depends on the seed and the address alone.
 
     ``stream(7, "minibatch", 12)`` gives the same numbers in any process, whatever was drawn
-    before, so an interrupted run resumes without stored generator state.
+    before, so an interrupted run resumes without stored generator state. Addresses that differ,
+    be it only in where one part ends and the next begins, give unrelated streams.
+
+    Raises:
+        ValueError: the seed is negative.
     """
-    digest = hashlib.sha256("/".join(map(str, address)).encode()).digest()
-    words = np.frombuffer(digest, dtype=np.uint32).tolist()
+    parts = [part if isinstance(part, str) else int(part) for part in address]
+    digest = hashlib.sha256(json.dumps(parts).encode()).digest()
+    words = np.frombuffer(digest, dtype="<u4").tolist()
     return np.random.default_rng(np.random.SeedSequence([seed, *words]))
 
 

@@ -88,10 +88,7 @@ def conform(name: str, frame: pl.DataFrame) -> pl.DataFrame:
             not finite, or the key is not unique.
     """
     schema = schema_of(name)
-    known = {column.name: column for column in schema.columns}
-    for extra in frame.columns:
-        if extra not in known:
-            raise _error(name, f"has an unknown column {extra!r}", extra, nearest(extra, known))
+    _refuse_unknown(schema, frame.columns)
     conformed = pl.DataFrame([_conform_column(name, c, frame) for c in schema.columns])
     repeats = conformed.height - conformed.select(schema.key).unique().height
     if repeats:
@@ -102,6 +99,14 @@ def conform(name: str, frame: pl.DataFrame) -> pl.DataFrame:
             "aggregate or remove the repeated rows",
         )
     return conformed
+
+
+def _refuse_unknown(schema: Schema, names: Iterable[str]) -> None:
+    known = schema.dtypes()
+    for extra in names:
+        if extra not in known:
+            what = f"has an unknown column {extra!r}"
+            raise _error(schema.name, what, extra, nearest(extra, known))
 
 
 def _conform_column(table: str, column: Column, frame: pl.DataFrame) -> pl.Series:
@@ -121,15 +126,12 @@ def _conform_column(table: str, column: Column, frame: pl.DataFrame) -> pl.Serie
             series.dtype == pl.Null
             or (series.dtype.is_integer() and column.kind in ("integer", "number"))
             or (series.dtype.is_float() and column.kind == "number")
+            or (series.dtype in (pl.Categorical, pl.Enum) and column.kind == "text")
         )
-        if not widening:
-            raise _error(
-                table,
-                f"has the wrong type in column {column.name!r}",
-                series.dtype,
-                f"store it as {column.kind}",
-            )
-        series = series.cast(dtype)
+        cast = series.cast(dtype, strict=False) if widening else series
+        if not widening or cast.null_count() != series.null_count():
+            raise _wrong_type(table, column, series.dtype)
+        series = cast
     if not column.nullable and series.null_count():
         raise _error(
             table,
@@ -147,6 +149,15 @@ def _conform_column(table: str, column: Column, frame: pl.DataFrame) -> pl.Serie
     return series
 
 
+def _wrong_type(table: str, column: Column, seen: object) -> TableError:
+    return _error(
+        table,
+        f"has the wrong type in column {column.name!r}",
+        seen,
+        f"store it as {column.kind}",
+    )
+
+
 def _error(table: str, what: str, seen: object, remedy: str) -> TableError:
     columns = ", ".join(column.name for column in schema_of(table).columns)
     return TableError(
@@ -157,15 +168,28 @@ def _error(table: str, what: str, seen: object, remedy: str) -> TableError:
 def from_rows(name: str, rows: Iterable[Mapping[str, object]]) -> pl.DataFrame:
     """A conforming table from rows given as mappings; no rows give an empty table.
 
+    Python and numpy scalars are taken as they are, never rounded or parsed to fit.
+
     Raises:
         TableError: as for ``conform``.
     """
+    schema = schema_of(name)
     listed = list(rows)
-    dtypes = schema_of(name).dtypes()
     if not listed:
-        return pl.DataFrame(schema=dtypes)
-    overrides = {k: v for k, v in dtypes.items() if k in listed[0]}
-    return conform(name, pl.DataFrame(listed, schema_overrides=overrides, infer_schema_length=None))
+        return pl.DataFrame(schema=schema.dtypes())
+    present = set[str]().union(*listed)
+    _refuse_unknown(schema, sorted(present))
+    columns = [_column_of_rows(name, c, listed) for c in schema.columns if c.name in present]
+    return conform(name, pl.DataFrame(columns))
+
+
+def _column_of_rows(table: str, column: Column, rows: list[Mapping[str, object]]) -> pl.Series:
+    values = [row.get(column.name) for row in rows]
+    try:
+        return pl.Series(column.name, values, dtype=_DTYPES[column.kind], strict=True)
+    except (TypeError, ValueError) as cause:
+        kinds = sorted({type(value).__name__ for value in values if value is not None})
+        raise _wrong_type(table, column, ", ".join(kinds)) from cause
 
 
 def write_table(name: str, frame: pl.DataFrame, folder: Path) -> Path:
@@ -186,7 +210,7 @@ def read_table(name: str, folder: Path) -> pl.DataFrame:
     """Read ``folder/NAME.parquet`` and check it against its schema.
 
     Raises:
-        TableError: the file is missing, or does not follow the schema.
+        TableError: the file is missing, is not Parquet, or does not follow the schema.
     """
     path = folder / f"{name}.parquet"
     if not path.is_file():
@@ -196,4 +220,13 @@ def read_table(name: str, folder: Path) -> pl.DataFrame:
             allowed=f"a Parquet file named {name}.parquet",
             remedy="run the study that writes it, or copy the file there",
         )
-    return conform(name, pl.read_parquet(path))
+    try:
+        frame = pl.read_parquet(path)
+    except (pl.exceptions.PolarsError, OSError) as cause:
+        raise TableError(
+            f"Table {name!r} cannot be read",
+            seen=f"{path} ({cause})",
+            allowed="a Parquet file",
+            remedy="run the study that writes it again, or copy the file anew",
+        ) from cause
+    return conform(name, frame)
