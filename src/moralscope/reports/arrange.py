@@ -1,0 +1,42 @@
+"""How do charts stand together? Beside, below, or one panel per group.
+
+Altair's own methods for this are typed with unknown data frames; these three are typed with what
+the report uses.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import cast
+
+import altair as alt
+
+
+def beside(charts: Sequence[alt.Chart], spacing: int) -> alt.HConcatChart:
+    """Charts in a row that share one colour legend."""
+    row = alt.hconcat(*charts, spacing=spacing)
+    return row.resolve_scale(color="shared")  # pyright: ignore[reportUnknownMemberType]
+
+
+def below(
+    charts: Sequence[alt.Chart | alt.LayerChart | alt.FacetChart], spacing: int
+) -> alt.VConcatChart:
+    """Charts in a column that share one colour legend."""
+    column = alt.vconcat(*charts, spacing=spacing)
+    return column.resolve_scale(color="shared")  # pyright: ignore[reportUnknownMemberType]
+
+
+def grid(
+    chart: alt.Chart | alt.LayerChart, column: alt.Column, row: alt.Row, spacing: int
+) -> alt.FacetChart:
+    """One panel per pair of values, all with the same scales."""
+    made = chart.facet(column=column, row=row, spacing=spacing)  # pyright: ignore[reportUnknownMemberType, reportUnknownVariableType]
+    return cast("alt.FacetChart", made)
+
+
+def panels(
+    chart: alt.Chart | alt.LayerChart, facet: alt.Facet, columns: int, spacing: int
+) -> alt.FacetChart:
+    """One panel per value, wrapped after ``columns``, all with the same scales."""
+    made = chart.facet(facet=facet, columns=columns, spacing=spacing)  # pyright: ignore[reportUnknownMemberType, reportUnknownVariableType]
+    return cast("alt.FacetChart", made)

@@ -1,0 +1,245 @@
+"""What changed inside, and what carries it? Heat maps over heads and MLPs.
+
+Attribution: the mean over prompts of (agent's contribution minus its base's) to the logit
+difference, per component; contributions sum to the logit difference, so these changes sum to its
+change. Patching: the mean over prompts of (patched minus baseline log-odds) when one component's
+write is taken from another agent; site ``all`` swaps everything and is the ceiling.
+
+Does not test anything: which sites stand out beyond noise is a matter of the claims.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import altair as alt
+import polars as pl
+
+from moralscope.reports.arrange import panels
+from moralscope.reports.figure import Absent, Figure
+from moralscope.reports.look import signed_colour
+from moralscope.reports.numbers import signed
+from moralscope.reports.run import Run
+
+_DRAWN = ("head", "mlp")
+
+
+@dataclass(frozen=True)
+class _Panel:
+    """One heat map: its heading and the columns site, layer, kind, head, value."""
+
+    heading: str
+    frame: pl.DataFrame
+
+
+def attribution_heatmap(run: Run, colours: dict[str, str]) -> Figure | Absent:
+    """Change from base in each component's contribution, a panel per trained agent."""
+    name, title = "attribution", "Attribution: whose contribution to the decision changed"
+    if reason := run.lacks("attribution"):
+        return Absent(name, title, reason)
+    changes = attribution_change(run)
+    agents = [a for a in colours if a in set(changes.get_column("agent").to_list())]
+    if not agents:
+        return Absent(name, title, "The table attribution holds no agent together with its base.")
+    maps: list[_Panel] = []
+    others: list[str] = []
+    for agent in agents:
+        own = changes.filter(pl.col("agent") == agent)
+        total = float(own.get_column("value").sum())
+        maps.append(_Panel(f"{agent}\nall components together {signed(total)} nats", own))
+        rest = float(own.filter(~pl.col("kind").is_in(_DRAWN)).get_column("value").sum())
+        others.append(f"{agent} {signed(rest)}")
+    positive, negative = run.option_words
+    n_prompts = run.tables["attribution"].get_column("prompt").n_unique()
+    return Figure(
+        name=name,
+        title=title,
+        shows=f"Change from base in what each head and MLP adds to the logit difference, mean of "
+        f"{n_prompts} prompts; orange pushes towards {positive}, purple towards {negative}. "
+        f"Largest: {_largest(maps, agents)}. Components outside the map (embedding, biases): "
+        f"{', '.join(others)} nats.",
+        does_not_show="A contribution that changed need not have been trained: it may only pass "
+        "on a change from below, which patching tells apart. Opposite changes on different "
+        "prompts cancel in this mean.",
+        chart=_heatmaps(maps, "Mean change in contribution (nats)"),
+        tables=("attribution",),
+    )
+
+
+def attribution_change(run: Run) -> pl.DataFrame:
+    """Mean over prompts of agent minus base, per agent and component.
+
+    Columns: agent, site, layer, kind, head, value (nats). An answer of several tokens is summed
+    over its tokens. Prompts that only one of the two was run on are left out.
+    """
+    table = run.tables["attribution"].filter(pl.col("part") == "whole")
+    sums = table.filter(pl.col("token") == -1)
+    if sums.is_empty():
+        sums = table
+    place = ("site", "layer", "kind", "head")
+    per_prompt = sums.group_by("agent", "prompt", *place, maintain_order=True).agg(
+        pl.col("contribution").sum()
+    )
+    pairs = pl.DataFrame(
+        [(f.name, f.reference) for f in run.agents if f.reference is not None],
+        schema={"agent": pl.String, "reference": pl.String},
+        orient="row",
+    )
+    base = per_prompt.select(
+        pl.col("agent").alias("reference"), "prompt", "site", base=pl.col("contribution")
+    )
+    return (
+        per_prompt.join(pairs, on="agent", maintain_order="left")
+        .join(base, on=["reference", "prompt", "site"], maintain_order="left")
+        .group_by("agent", *place, maintain_order=True)
+        .agg(value=(pl.col("contribution") - pl.col("base")).mean())
+    )
+
+
+def patching_heatmap(run: Run, colours: dict[str, str]) -> Figure | Absent:
+    """Mean effect of writing one component of the source into the target, a panel per pair."""
+    name, title = "patching", "Patching: which components carry an agent's decision into another"
+    del colours  # panels are named by their pair; hue is taken by the sign of the effect
+    if reason := run.lacks("patching"):
+        return Absent(name, title, reason)
+    table = _one_protocol(run.tables["patching"])
+    pairs = list(dict.fromkeys(zip(table["source"], table["target"], strict=True)))
+    maps: list[_Panel] = []
+    for source, target in pairs:
+        rows = table.filter((pl.col("source") == source) & (pl.col("target") == target))
+        effects = patching_effect(rows)
+        maps.append(_Panel(_pair_heading(f"{source} into {target}", rows, effects), effects))
+    positive, negative = run.option_words
+    n_prompts = table.get_column("prompt").n_unique()
+    return Figure(
+        name=name,
+        title=title,
+        shows=f"Change in the target's log-odds when one head or MLP writes what it writes in "
+        f"the source, mean of {n_prompts} prompts; orange pushes towards {positive}, purple "
+        f"towards {negative}. Largest: {_largest(maps, [f'{s} into {t}' for s, t in pairs])}. "
+        f"{_ceiling(table)}",
+        does_not_show="Components act together, so single effects need not add up to the full "
+        "swap, and a decision that no single patch flips may still rest on several. A pair is "
+        "patched at the answer only.",
+        chart=_heatmaps(maps, "Mean effect on log-odds (nats)"),
+        tables=("patching",),
+    )
+
+
+def _one_protocol(table: pl.DataFrame) -> pl.DataFrame:
+    """One way of patching: the source's own write where both ways were run."""
+    write = table.filter(pl.col("write") == "write")
+    return table if write.is_empty() else write
+
+
+def patching_effect(rows: pl.DataFrame) -> pl.DataFrame:
+    """Mean effect over prompts per site: columns site, layer, kind, head, value (nats)."""
+    return rows.group_by("site", "layer", "kind", "head", maintain_order=True).agg(
+        value=pl.col("effect").mean()
+    )
+
+
+def _pair_heading(pair: str, rows: pl.DataFrame, effects: pl.DataFrame) -> str:
+    """The panel's heading: the pair, its full-swap ceiling, and what flipped."""
+    full = rows.filter(pl.col("kind") == "all")
+    single = _flips(rows.filter(pl.col("kind").is_in(_DRAWN)))
+    if full.is_empty():
+        return f"{pair}\nno full swap; single patches flip {single}"
+    ceiling = float(effects.filter(pl.col("kind") == "all").get_column("value").item())
+    return (
+        f"{pair}\nfull swap {signed(ceiling)} nats, flips {_flips(full)}; "
+        f"single patches flip {single}"
+    )
+
+
+def _ceiling(table: pl.DataFrame) -> str:
+    """What single patches flip against the full swap, over all pairs."""
+    full = table.filter(pl.col("kind") == "all")
+    single = f"{_flips(table.filter(pl.col('kind').is_in(_DRAWN)))} decisions"
+    if full.is_empty():
+        return f"Single patches flip {single}; no full swap was run, so there is no ceiling."
+    return (
+        f"Swapping everything is the ceiling (over each map): it flips {_flips(full)} decisions, "
+        f"single patches {single}."
+    )
+
+
+def _flips(rows: pl.DataFrame) -> str:
+    return f"{rows.get_column('flipped').sum()} of {rows.height}"
+
+
+def _largest(maps: list[_Panel], names: list[str]) -> str:
+    """The site with the largest absolute value in each panel, in words."""
+    words: list[str] = []
+    for panel, name in zip(maps, names, strict=True):
+        drawn = panel.frame.filter(pl.col("kind").is_in(_DRAWN))
+        if drawn.is_empty():
+            continue
+        top = drawn.sort(pl.col("value").abs(), descending=True, maintain_order=True).row(
+            0, named=True
+        )
+        words.append(f"{name} {top['site']} ({signed(top['value'])})")
+    return ", ".join(words)
+
+
+def saturation(values: pl.Series) -> float:
+    """Where the colours saturate: the 99th percentile of the absolute values, never 0."""
+    cap = values.abs().quantile(0.99, "higher") if len(values) else None
+    return float(cap) if cap else 1.0
+
+
+def _heatmaps(maps: list[_Panel], legend: str) -> alt.FacetChart:
+    drawn = pl.concat(
+        panel.frame.filter(pl.col("kind").is_in(_DRAWN)).select(
+            pl.lit(panel.heading).alias("panel"),
+            "layer",
+            pl.when(pl.col("kind") == "mlp")
+            .then(pl.lit("MLP"))
+            .otherwise(pl.format("{}", "head"))
+            .alias("component"),
+            "value",
+        )
+        for panel in maps
+    )
+    cap = saturation(drawn.get_column("value"))
+    heads = sorted({int(c) for c in drawn.get_column("component").unique().to_list() if c != "MLP"})
+    rows = [*map(str, heads), "MLP"]
+    layers = sorted(drawn.get_column("layer").unique().to_list())
+    every = max(1, -(-len(layers) // 10))
+    width = max(3.0, min(14.0, 430 / len(layers)))
+    height = max(3.0, min(14.0, 240 / len(rows)))
+    chart = (
+        alt.Chart(drawn)
+        .mark_rect()
+        .encode(
+            x=alt.X(
+                "layer:O",
+                title="Layer",
+                sort=layers,
+                axis=alt.Axis(values=layers[::every], labelAngle=0, ticks=False),
+            ),
+            y=alt.Y(
+                "component:O",
+                title="Head",
+                sort=rows,
+                axis=alt.Axis(values=_some(rows), ticks=False),
+            ),
+            color=signed_colour("value", cap, f"{legend}; colours saturate at ±{cap:.2g}"),
+        )
+        .properties(width=alt.Step(width), height=alt.Step(height))
+    )
+    headings = [panel.heading for panel in maps]
+    facet = alt.Facet(
+        "panel:N",
+        sort=headings,
+        title=None,
+        header=alt.Header(labelExpr="split(datum.label, '\\n')", labelAnchor="start"),
+    )
+    columns = min(2 if len(layers) > 4 else 4, len(maps))
+    return panels(chart, facet, columns=columns, spacing=22)
+
+
+def _some(rows: list[str]) -> list[str]:
+    """Row labels that fit: every one up to a dozen, else every other or fewer, MLP always."""
+    every = max(1, -(-len(rows) // 12))
+    return [*rows[:-1:every], rows[-1]]
