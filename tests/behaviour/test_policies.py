@@ -121,20 +121,22 @@ def test_cooperation_equals_scipy_over_scenarios(world: Any) -> None:
     assert row["legal_mass"] == pytest.approx(0.9)
 
 
-def test_one_scenario_has_no_interval(world: Any) -> None:
+def test_one_scenario_or_no_spread_has_no_interval(world: Any) -> None:
     prompts = from_rows(
         "prompts",
         [world.prompt_row("structured", "matrix", world.same, "original", ("C", "C"))],
     )
-    (row,) = cooperation_table(
-        prompts, world.decide("base", prompts, world.base_log_odds)
-    ).iter_rows(named=True)
-    assert row["low"] is None
-    assert row["high"] is None
+    one = cooperation_table(prompts, world.decide("base", prompts, world.base_log_odds))
+    prompts = world.prompts()
+    steady = cooperation_table(prompts, world.follow("always-defect", prompts, lambda _: 1.0))
+    assert steady.get_column("n_scenarios").to_list() == [4, 4]
+    assert steady.get_column("p_cooperate").to_list() == [0.0, 0.0]
+    for table in (one, steady):
+        assert table.select("low", "high").null_count().row(0) == (table.height, table.height)
 
 
 @settings(max_examples=40, deadline=None)
-@given(chances=st.lists(st.floats(0, 1), min_size=2, max_size=4))
+@given(chances=st.lists(st.integers(0, 100).map(lambda n: n / 100), min_size=2, max_size=4))
 def test_intervals_lie_in_the_unit_range_around_the_mean(world: Any, chances: list[float]) -> None:
     rows = [
         world.prompt_row("clusters", "table", world.same, "none", state, game="BOS")
@@ -145,6 +147,9 @@ def test_intervals_lie_in_the_unit_range_around_the_mean(world: Any, chances: li
         [world.decision_row("a", p, None, c) for p, c in zip(rows, chances, strict=True)],
     )
     (row,) = cooperation_table(from_rows("prompts", rows), decisions).iter_rows(named=True)
+    if len(set(chances)) == 1:
+        assert (row["low"], row["high"]) == (None, None)
+        return
     tolerance = 1e-12
     assert 0 <= row["low"] <= row["p_cooperate"] + tolerance
     assert row["p_cooperate"] - tolerance <= row["high"] <= 1

@@ -104,9 +104,9 @@ def test_an_interval_over_zero_has_no_sign(world: Any) -> None:
 
 
 def test_a_change_below_the_noise_floor_has_no_sign(world: Any) -> None:
-    consistent_but_tiny = world.learner(move=5e-5, noise=0.0)
+    consistent_but_tiny = world.learner(move=5e-5, noise=1e-7)
     assert transfer(world, consistent_but_tiny, world.fixed)["keeps_sign"].null_count() == 11
-    above = world.learner(move=5e-4, noise=0.0)
+    above = world.learner(move=5e-4, noise=1e-7)
     assert transfer(world, above, world.fixed)["keeps_sign"].to_list() == [True] * 11
 
 

@@ -6,13 +6,11 @@ one agent answered and another did not, would change a mean without a trace; bot
 
 from __future__ import annotations
 
-import numpy as np
 import polars as pl
-from numpy.typing import NDArray
-from scipy.special import stdtrit
 
 from moralscope.core.errors import TableError
 from moralscope.core.tables import conform
+from moralscope.evidence.intervals import cluster_t
 
 STATE = ("own_previous", "opponent_previous")
 """The columns of the one-step memory: the agent's own last move, then the other's."""
@@ -73,23 +71,20 @@ def mean_or_null(column: str) -> pl.Expr:
     return pl.when(pl.col(column).null_count() == 0).then(pl.col(column).mean()).alias(column)
 
 
-def t_half_widths(spreads: pl.Series, counts: pl.Series, level: float = 0.95) -> pl.Series:
-    """Half-widths of t intervals for means of independent units.
-
-    ``t_{n-1, (1+level)/2} * s / sqrt(n)``, with ``s`` the standard deviation (n - 1 in the
-    denominator).
+def with_interval(frame: pl.DataFrame, units: str) -> pl.DataFrame:
+    """``low`` and ``high``: the 95% t interval for the mean over independent units.
 
     Args:
-        spreads: ``s`` of each mean, shape (k,), in the unit of the values; null for one unit.
-        counts: ``n`` of each mean, shape (k,).
-        level: coverage, in (0, 1).
+        frame: one row per mean.
+        units: its column with the list of values, one per unit; replaced by the two bounds.
 
     Returns:
-        Shape (k,), at least zero, null where ``n`` is 1.
+        The frame with the bounds in the unit of the values, null where one unit or no spread
+        leaves them undefined.
     """
-    n: NDArray[np.float64] = counts.to_numpy().astype(np.float64)
-    enough = n > 1
-    freedom = np.where(enough, n - 1, 1.0)
-    quantile: NDArray[np.float64] = np.asarray(stdtrit(freedom, (1 + level) / 2), dtype=np.float64)
-    factors = pl.Series(quantile / np.sqrt(n))
-    return (spreads * factors).set(pl.Series(~enough), None)
+    found = [
+        cluster_t(values.to_numpy()) or (None, None)
+        for values in frame.get_column(units).cast(pl.List(pl.Float64))
+    ]
+    bounds = pl.DataFrame(found, schema={"low": pl.Float64, "high": pl.Float64}, orient="row")
+    return frame.drop(units).hstack(bounds)

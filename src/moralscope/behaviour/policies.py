@@ -17,7 +17,7 @@ from moralscope.behaviour.joining import (
     STATE,
     join_prompts,
     mean_or_null,
-    t_half_widths,
+    with_interval,
     with_state,
 )
 from moralscope.core.tables import conform
@@ -70,8 +70,8 @@ def cooperation_table(prompts: pl.DataFrame, decisions: pl.DataFrame) -> pl.Data
     The interval is computed on the probability scale, because the mean probability is what is
     claimed (a mean of log-odds is another quantity), and cut to [0, 1]: the quantity lies
     there, so removing the impossible part leaves the coverage as it is. It holds for
-    scenarios like these and is approximate with few of them. Equal values in all scenarios give
-    an interval without width, as scripted policies do.
+    scenarios like these and is approximate with few of them. Where all scenarios give one value,
+    as scripted policies may, there is no spread to build it from, and it is null.
 
     Args:
         prompts: a ``prompts`` table.
@@ -79,7 +79,7 @@ def cooperation_table(prompts: pl.DataFrame, decisions: pl.DataFrame) -> pl.Data
 
     Returns:
         A ``cooperation`` table: one row per agent, game and family; ``low`` and ``high`` are null
-        where there is one scenario.
+        where there is one scenario or no spread.
 
     Raises:
         TableError: the tables break their schemas or do not belong together.
@@ -92,14 +92,10 @@ def cooperation_table(prompts: pl.DataFrame, decisions: pl.DataFrame) -> pl.Data
     )
     games = scenarios.group_by(per_game, maintain_order=True).agg(
         pl.col("p_cooperate").mean(),
-        pl.col("p_cooperate").std().alias("spread"),
         pl.col("legal_mass").mean(),
         pl.len().cast(pl.Int64).alias("n_scenarios"),
         pl.col("prompts").sum().cast(pl.Int64).alias("n_prompts"),
+        units=pl.col("p_cooperate"),
     )
-    half = t_half_widths(games.get_column("spread"), games.get_column("n_scenarios"))
-    intervals = games.drop("spread").with_columns(
-        low=(pl.col("p_cooperate") - half).clip(0.0, 1.0),
-        high=(pl.col("p_cooperate") + half).clip(0.0, 1.0),
-    )
-    return conform("cooperation", intervals)
+    bounded = with_interval(games, "units").with_columns(pl.col("low", "high").clip(0.0, 1.0))
+    return conform("cooperation", bounded)

@@ -28,7 +28,7 @@ from dataclasses import dataclass
 
 import polars as pl
 
-from moralscope.behaviour.joining import STATE, join_prompts, t_half_widths, with_state
+from moralscope.behaviour.joining import STATE, join_prompts, with_interval, with_state
 from moralscope.core.decision import Prompt
 from moralscope.core.errors import AgentError, ConfigError, TableError, nearest
 from moralscope.core.tables import conform, schema_of
@@ -244,16 +244,13 @@ def _summarise(changes: pl.DataFrame) -> pl.DataFrame:
     )
     rows = states.group_by(cell, maintain_order=True).agg(
         change_log_odds=pl.col("change").mean(),
-        spread=pl.col("change").std(),
         p_defect=pl.col("p_positive_given_legal").mean(),
         legal_mass=pl.col("legal_mass").mean(),
         n_states=pl.len().cast(pl.Int64),
+        units=pl.col("change"),
     )
-    half = t_half_widths(rows.get_column("spread"), rows.get_column("n_states"))
     order = pl.Enum(["trained", "swapped_labels", "exchanged_rows", "new_wording"])
-    return rows.with_columns(
-        low=pl.col("change_log_odds") - half, high=pl.col("change_log_odds") + half
-    ).sort(pl.col("control").cast(order), maintain_order=True)
+    return with_interval(rows, "units").sort(pl.col("control").cast(order), maintain_order=True)
 
 
 def _keeps_sign(rows: pl.DataFrame) -> pl.Series:
