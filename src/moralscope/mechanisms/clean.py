@@ -1,0 +1,95 @@
+"""What does each agent compute on the unaltered prompts? One forward, kept for every method.
+
+Lens, attribution and patching all read the same clean run, so an agent is run once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from moralscope.models.anatomy import Anatomy
+from moralscope.models.capture import Capture, capture
+from moralscope.models.libraries import transformers
+from moralscope.models.rendering import EncodedPrompt
+from moralscope.models.scoring import MAX_NODES, Pack, log_probabilities_from_logits, make_packs
+from moralscope.models.weights import effective_weight
+
+
+@dataclass(frozen=True)
+class CleanPack:
+    """One pack of a clean run.
+
+    Attributes:
+        pack: what was run; its kept nodes are the answer spans.
+        captured: activations at those nodes.
+        cache: keys and values of every node, for patches to see.
+        log_odds: of each member, shape ``(members,)``.
+    """
+
+    pack: Pack
+    captured: Capture
+    cache: Any
+    log_odds: Tensor
+
+
+@dataclass(frozen=True)
+class CleanRun:
+    """An agent's clean run over a list of prompts.
+
+    Attributes:
+        agent: its name.
+        prompts: the prompts, in the caller's order.
+        packs: their packs, the same for every agent.
+        out_weights: effective weight of each layer's output projection, ``(width, heads * dim)``.
+    """
+
+    agent: str
+    prompts: tuple[EncodedPrompt, ...]
+    packs: tuple[CleanPack, ...]
+    out_weights: tuple[Tensor, ...]
+
+    @property
+    def log_odds(self) -> Tensor:
+        """Log-odds on each prompt, in the order of ``prompts``."""
+        result = torch.empty(len(self.prompts), dtype=self.packs[0].log_odds.dtype)
+        for part in self.packs:
+            result[list(part.pack.members)] = part.log_odds.cpu()
+        return result
+
+
+@torch.no_grad()
+def run_clean(
+    agent: str,
+    model: nn.Module,
+    anatomy: Anatomy,
+    prompts: Sequence[EncodedPrompt],
+    *,
+    max_nodes: int = MAX_NODES,
+    keep_cache: bool = True,
+) -> CleanRun:
+    """Run an agent once over prompts and keep what the mechanisms need.
+
+    Args:
+        agent: name for the tables.
+        model: the decoder with the agent's weights in force.
+        anatomy: its parts.
+        prompts: what to run.
+        max_nodes: largest pack.
+        keep_cache: whether keys and values are kept, which patching needs; they take
+            ``8 * layers * kv_heads * head_dim`` bytes a node in float32.
+    """
+    parts: list[CleanPack] = []
+    for pack in make_packs(prompts, max_nodes):
+        # Without a configuration the cache keeps every position, also in sliding-window layers.
+        cache: Any = transformers.DynamicCache() if keep_cache else None
+        # The scorer reads at exactly the nodes of the answer spans.
+        captured = capture(model, anatomy, pack.tree, pack.keep, cache=cache)
+        log_p = log_probabilities_from_logits(captured.logits, pack)
+        parts.append(CleanPack(pack, captured, cache, log_p[:, 0] - log_p[:, 1]))
+    weights = tuple(effective_weight(block.out_proj) for block in anatomy.blocks)
+    return CleanRun(agent, tuple(prompts), tuple(parts), weights)
