@@ -1,0 +1,309 @@
+"""What are agents asked? The prompt sets of the package, from scenes and wordings.
+
+================  ==========================================================================
+``structured``    one IPD text: 4 states x 2 option orders x 2 answer orders = 16 prompts
+                  per label assignment; the training prompts
+``wordings``      seven other IPD texts, 4 states each: is it the move that was learned?
+``scenarios``     five situations of the IPD, four texts each
+``clusters``      five games x 4 states, two texts, both orders: the set that is tested on
+================  ==========================================================================
+
+The label assignment says which label means cooperation: ``same`` as given, or ``swapped``. Where
+not every combination of order and assignment is asked, orders are a half fraction whose only
+confounding is with the interaction of everything else, so that no single factor is confounded.
+``Prompt.labels`` reads cooperate label / defect label; every positive option is to defect.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from itertools import product
+from typing import Literal, get_args
+
+from moralscope.core.decision import Decision, Message, Option, Prompt, PromptSet
+from moralscope.core.errors import ConfigError, PromptError, nearest
+from moralscope.games.matrices import get_game
+from moralscope.games.states import STATES, State
+from moralscope.games.stories import SCENARIOS
+from moralscope.games.texts import CLUSTER_WORDINGS, IPD_WORDINGS, STRUCTURED
+from moralscope.games.wording import (
+    Scene,
+    TableOrder,
+    Wording,
+    answer_forms,
+    check_labels,
+    render,
+)
+
+LABELS = ("action1", "action2")
+"""The labels that agents are trained with."""
+
+Assignment = Literal["same", "swapped"]
+ASSIGNMENTS: tuple[Assignment, ...] = get_args(Assignment)
+"""Cooperation is called by the first label, or by the second."""
+
+WORDINGS: tuple[str, ...] = tuple(wording.name for wording in IPD_WORDINGS)
+"""The names of the other IPD texts."""
+
+HELD_OUT: tuple[str, ...] = ("rounds", "market", "ledger")
+"""Wordings kept out of training by default: prose that speaks of defection first, a story that
+speaks of cooperation first, and a table that is laid out unlike the structured one."""
+
+CLUSTER_GAMES: tuple[str, ...] = ("IPD", "ISH", "ICN", "BOS", "ICD")
+"""The games that the source study evaluates."""
+
+
+def structured(
+    labels: tuple[str, str] = LABELS,
+    assignments: Sequence[Assignment] = ASSIGNMENTS,
+    table_order: TableOrder = "original",
+) -> PromptSet:
+    """The IPD in the structured text: every state, option order and answer order.
+
+    Args:
+        labels: what cooperating and what defecting is called under the assignment ``same``.
+        assignments: which label assignments to ask under.
+        table_order: rows, columns or both of the payoff table exchanged; the text stays.
+
+    Returns:
+        16 prompts per assignment.
+
+    Raises:
+        PromptError: the labels cannot stand in a prompt.
+        ConfigError: there is no such assignment or table order.
+    """
+    return PromptSet(
+        tuple(
+            _prompt(
+                "structured",
+                STRUCTURED,
+                Scene(get_game("IPD"), state, words, orders[0], orders[1], table_order),
+                labels,
+                scenario=f"IPD.{state.name}",
+                place=(state.name, f"o{orders[0]}", f"a{orders[1]}"),
+            )
+            for words in _assigned(labels, assignments)
+            for state in STATES
+            for orders in product((0, 1), repeat=2)
+        )
+    )
+
+
+def wordings(
+    labels: tuple[str, str] = LABELS,
+    assignments: Sequence[Assignment] = ASSIGNMENTS,
+    names: Iterable[str] | None = None,
+) -> PromptSet:
+    """The IPD in other words: each wording in the four states, option orders rotated.
+
+    Args:
+        labels: what cooperating and what defecting is called under the assignment ``same``.
+        assignments: which label assignments to ask under.
+        names: which of ``WORDINGS``; all by default.
+
+    Returns:
+        4 prompts per wording and assignment, two in either option order.
+
+    Raises:
+        PromptError: the labels cannot stand in a prompt, or no wording is asked for.
+        ConfigError: there is no such wording or assignment.
+    """
+    wanted = WORDINGS if names is None else tuple(names)
+    for name in wanted:
+        if name not in WORDINGS:
+            raise ConfigError(
+                "There is no wording of this name",
+                seen=name,
+                allowed=", ".join(WORDINGS),
+                remedy=nearest(name, WORDINGS),
+            )
+    return PromptSet(
+        tuple(
+            _prompt(
+                "wordings",
+                wording,
+                Scene(get_game("IPD"), state, words, order, order),
+                labels,
+                scenario=f"IPD.{state.name}",
+                place=(wording.name, state.name, f"o{order}"),
+            )
+            for index, wording in enumerate(IPD_WORDINGS)
+            if wording.name in wanted
+            for words in _assigned(labels, assignments)
+            for state in STATES
+            for order in (_parity(index, words != labels, state),)
+        )
+    )
+
+
+def scenarios(
+    labels: tuple[str, str] = LABELS, assignments: Sequence[Assignment] = ASSIGNMENTS
+) -> PromptSet:
+    """Five situations of the IPD, four texts each, option orders rotated.
+
+    Returns:
+        20 prompts per assignment; within a scenario and an assignment, two in either option order.
+
+    Raises:
+        PromptError: the labels cannot stand in a prompt.
+        ConfigError: there is no such assignment.
+    """
+    return PromptSet(
+        tuple(
+            _prompt(
+                "scenarios",
+                wording,
+                Scene(get_game("IPD"), state, words, order, order),
+                labels,
+                scenario=scenario,
+                place=(scenario, wording.name, f"o{order}"),
+            )
+            for scenario, (state, texts) in SCENARIOS.items()
+            for words in _assigned(labels, assignments)
+            for index, wording in enumerate(texts)
+            for order in ((index + (words != labels)) % 2,)
+        )
+    )
+
+
+def clusters(
+    labels: tuple[str, str] = LABELS, assignments: Sequence[Assignment] = ASSIGNMENTS
+) -> PromptSet:
+    """Twenty scenarios, five games x four states, in two texts and both option orders.
+
+    The scenario (``IPD.CC``) is the cluster, and the unit of replication, for inference.
+
+    Returns:
+        80 prompts per assignment.
+
+    Raises:
+        PromptError: the labels cannot stand in a prompt.
+        ConfigError: there is no such assignment.
+    """
+    return PromptSet(
+        tuple(
+            _prompt(
+                "clusters",
+                wording,
+                Scene(get_game(game), state, words, order, order),
+                labels,
+                scenario=f"{game}.{state.name}",
+                place=(game, state.name, wording.name, f"o{order}"),
+            )
+            for game in CLUSTER_GAMES
+            for wording in CLUSTER_WORDINGS
+            for words in _assigned(labels, assignments)
+            for state in STATES
+            for order in (0, 1)
+        )
+    )
+
+
+def balanced(prompts: PromptSet) -> PromptSet:
+    """One prompt for each scenario and template, orders and label assignments rotated.
+
+    Takes the place of a fully crossed set where every prompt is expensive. Which combination of
+    option order, answer order and labels a prompt has is rotated over the scenarios, with a shift
+    per template and per full turn (a Latin square). Within a template the combinations are asked
+    equally often, up to one prompt where their number does not divide the number of scenarios;
+    of ``clusters`` it takes 40 of 160 prompts, each combination five times in either text.
+
+    Returns:
+        The chosen prompts, in the order of the given set.
+
+    Raises:
+        PromptError: a scenario lacks a combination that others have, so nothing can be rotated, or
+            has one twice.
+    """
+    groups: dict[tuple[str, str], dict[tuple[int, int, str], Prompt]] = {}
+    for prompt in prompts:
+        group = groups.setdefault((prompt.template, prompt.scenario), {})
+        combination = (prompt.option_order, prompt.answer_order, prompt.labels)
+        if combination in group:
+            raise _not_crossed(prompt, f"{group[combination].name} and {prompt.name}")
+        group[combination] = prompt
+    combinations = sorted({combination for group in groups.values() for combination in group})
+    half = len(combinations) // 2
+    # Half a turn apart lie combinations that differ in both order and labels.
+    turn = combinations[:half] + combinations[half:][::-1]
+    templates = list(dict.fromkeys(template for template, _ in groups))
+    chosen: set[str] = set()
+    for t, template in enumerate(templates):
+        own_groups = [group for (name, _), group in groups.items() if name == template]
+        for i, group in enumerate(own_groups):
+            combination = turn[(i + i // len(turn) + t * half + t // 2) % len(turn)]
+            if len(group) != len(turn):
+                missing = next(c for c in turn if c not in group)
+                raise _not_crossed(next(iter(group.values())), f"no prompt with {missing}")
+            chosen.add(group[combination].name)
+    return prompts.where(lambda prompt: prompt.name in chosen)
+
+
+def _not_crossed(prompt: Prompt, seen: str) -> PromptError:
+    return PromptError(
+        f"Scenario {prompt.scenario!r} in the text {prompt.template!r} is not fully crossed",
+        seen=seen,
+        allowed="each combination of option order, answer order and labels once, for every "
+        "scenario and template",
+        remedy="balance a fully crossed set, such as clusters, or use the set as it is",
+    )
+
+
+def _assigned(
+    labels: tuple[str, str], assignments: Sequence[Assignment]
+) -> tuple[tuple[str, str], ...]:
+    """The labels as (cooperate, defect) under each assignment."""
+    check_labels(labels)
+    for assignment in assignments:
+        if assignment not in ASSIGNMENTS:
+            raise ConfigError(
+                "There is no label assignment of this name",
+                seen=assignment,
+                allowed=", ".join(ASSIGNMENTS),
+                remedy=nearest(assignment, ASSIGNMENTS),
+            )
+    return tuple(labels if a == "same" else (labels[1], labels[0]) for a in assignments)
+
+
+def _parity(wording: int, swapped: bool, state: State) -> int:
+    """The option order of a half fraction: the parity of all other factors."""
+    last = state.own_previous, state.opponent_previous
+    return (wording + swapped + last.count("D")) % 2
+
+
+def _prompt(
+    family: str,
+    wording: Wording,
+    scene: Scene,
+    labels: tuple[str, str],
+    *,
+    scenario: str,
+    place: tuple[str, ...],
+) -> Prompt:
+    """The prompt of a scene, named after its place in the family and what differs from default."""
+    text, spans = render(wording, scene)
+    stem, (cooperate, defect) = answer_forms(scene.labels)
+    unusual = [] if labels == LABELS else ["-".join(labels)]
+    if scene.table_order != "original":
+        unusual.append(scene.table_order)
+    assignment = "same" if scene.labels == labels else "swapped"
+    return Prompt(
+        name=".".join((family, *place, assignment, *unusual)),
+        decision=Decision(
+            messages=(Message("user", text),),
+            stem=stem,
+            positive=Option("defect", (defect,)),
+            negative=Option("cooperate", (cooperate,)),
+            spans=spans,
+        ),
+        game=scene.game.name,
+        scenario=scenario,
+        family=family,
+        template=wording.name,
+        labels="/".join(scene.labels),
+        option_order=scene.option_order,
+        answer_order=scene.answer_order,
+        table_order=scene.table_order if wording.table else "none",
+        own_previous=scene.state.own_previous,
+        opponent_previous=scene.state.opponent_previous,
+    )

@@ -1,0 +1,249 @@
+"""How is a game put into words, and where in the text does each thing stand?
+
+A wording is a text with named fields. Filling the fields from a scene gives the prompt's text and,
+in the same pass, the character spans of everything a study may ask about: nothing is ever searched
+for in the finished text, so a label that also occurs in an ordinary word cannot be mistaken.
+
+Fields and the category of the span that each leaves behind:
+
+=====================================  =====================  =================================
+``{c}`` ``{d}``                        ``labels``             label of cooperating, defecting
+``{first}`` ``{second}``               ``labels``             both labels, in the option order
+``{answer_first}`` ``{answer_second}``  ``labels``             both labels, in the answer order
+``{row1}`` ``{column2}`` ...           ``labels``             headings of a payoff table
+``{own_CD}`` ``{other_CD}`` ...        ``payoffs``            points after (own, other's) moves
+``{own_12}`` ``{other_12}`` ...        ``payoffs``            points in table row 1, column 2
+``{own_last}`` ``{other_last}``        ``payoffs``            points of the last round
+``{own}`` ``{other}``                  ``own_previous``,      label of the own, the other's last
+                                       ``opponent_previous``  move
+``{goal:TEXT}``                        ``goal``               TEXT itself
+=====================================  =====================  =================================
+
+Spans never overlap. A wording that leaves out a category, or one of the four outcomes, is refused
+when it is built. Rendering with a chat template is not done here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from itertools import product
+from string import Formatter
+from typing import Literal, get_args
+
+from moralscope.core.decision import Move, Span
+from moralscope.core.errors import ConfigError, PromptError, nearest
+from moralscope.games.matrices import MOVES, PAIRS, Game, payoff
+from moralscope.games.states import State
+
+CATEGORIES = ("labels", "payoffs", "opponent_previous", "own_previous", "goal")
+"""The span categories; every wording has all of them."""
+
+TableOrder = Literal["original", "rows", "columns", "both"]
+TABLE_ORDERS: tuple[TableOrder, ...] = get_args(TableOrder)
+"""The wording's own order of payoff rows and columns, or rows, columns or both exchanged."""
+
+_REQUIRED = frozenset({"own", "other", "goal", "first", "second"})
+_OUTCOMES = frozenset(f"own_{own}{other}" for own, other in PAIRS)
+_CELLS = frozenset(f"own_{row}{column}" for row, column in product("12", "12"))
+
+
+@dataclass(frozen=True, slots=True)
+class Scene:
+    """Everything that a wording puts into words.
+
+    Attributes:
+        game: whose payoffs are told.
+        state: the previous round.
+        labels: what cooperating and what defecting is called.
+        option_order: 0 if ``{first}`` is the alphabetically first label, 1 if the second.
+        answer_order: the same for ``{answer_first}``.
+        table_order: order of the rows and columns of a payoff table.
+    """
+
+    game: Game
+    state: State
+    labels: tuple[str, str]
+    option_order: int = 0
+    answer_order: int = 0
+    table_order: TableOrder = "original"
+
+
+@dataclass(frozen=True, slots=True)
+class Wording:
+    """One way of putting a game into words.
+
+    Attributes:
+        name: how tables call it.
+        text: the text with its fields.
+        table: whether payoffs stand in a table (prose and lists are not tables).
+
+    Raises:
+        PromptError: the text has an unknown field, or leaves out something that an agent must
+            know to decide: both options, both last moves, the four outcomes, the goal.
+    """
+
+    name: str
+    text: str
+    table: bool = False
+
+    def __post_init__(self) -> None:
+        used = {name for _, name, _, _ in Formatter().parse(self.text) if name is not None}
+        unknown = sorted(used - _FIELDS)
+        if unknown:
+            raise PromptError(
+                f"Wording {self.name!r} has an unknown field",
+                seen=f"{{{unknown[0]}}}",
+                allowed=", ".join(sorted(_FIELDS)),
+                remedy=nearest(unknown[0], _FIELDS),
+            )
+        outcomes = _CELLS if _CELLS & used else _OUTCOMES
+        missing = sorted((_REQUIRED | outcomes) - used)
+        if missing:
+            raise PromptError(
+                f"Wording {self.name!r} leaves out what an agent must know to decide",
+                seen=f"no field {', '.join(missing)}",
+                allowed="texts with both options, both last moves, the four outcomes and the goal",
+                remedy="add the missing fields to the text",
+            )
+
+
+def render(wording: Wording, scene: Scene) -> tuple[str, tuple[Span, ...]]:
+    """The text of a scene, and the spans of its named parts in message 0.
+
+    Returns:
+        The text and its spans, in order of appearance and without overlap.
+    """
+    fields = _fields(scene)
+    text = ""
+    spans: list[Span] = []
+    for literal, name, inside, _ in Formatter().parse(wording.text):
+        text += literal
+        if name is None:
+            continue
+        category, filling = ("goal", inside or "") if name == "goal" else fields[name]
+        spans.append(Span(category, 0, len(text), len(text) + len(filling)))
+        text += filling
+    return text, tuple(spans)
+
+
+def check_labels(labels: tuple[str, str]) -> tuple[str, str]:
+    """The two action labels, if prompts can be built from them.
+
+    Raises:
+        PromptError: a label is empty, padded, holds a line break or a table's bar, the two are the
+            same, or one is the beginning of the other (an answer could then mean both).
+    """
+    for label in labels:
+        if not label or label != label.strip() or not label.isprintable() or "|" in label:
+            raise PromptError(
+                "An action label cannot stand in a prompt",
+                seen=repr(label),
+                allowed="printable text without a bar or surrounding spaces, like action1",
+                remedy="choose another label",
+            )
+    first, second = sorted(labels)
+    if second.startswith(first):
+        same = first == second
+        raise PromptError(
+            "The two action labels are the same"
+            if same
+            else "One action label is the beginning of the other",
+            seen=f"{labels[0]!r} and {labels[1]!r}",
+            allowed="two labels of which neither begins with the other",
+            remedy="choose another label for one of the two moves",
+        )
+    return labels
+
+
+def answer_forms(labels: tuple[str, str]) -> tuple[str, tuple[str, str]]:
+    """Where does the answer begin, and how does it go on for each label?
+
+    What the two labels share at their beginning goes into the answer's stem, up to the last place
+    where a digit run starts or a word ends, so that tokens are not cut: ``action1``, ``action2``
+    give ``("I choose action", ("1", "2"))``; ``wait``, ``walk`` give
+    ``("I choose", (" wait", " walk"))``.
+
+    Returns:
+        The stem, and what follows it for each label, in the order of the labels.
+
+    Raises:
+        PromptError: as for ``check_labels``.
+    """
+    first, second = check_labels(labels)
+    cut = max(
+        (
+            at
+            for at in range(min(len(first), len(second)))
+            if first[:at] == second[:at] and _breaks(first, at) and _breaks(second, at)
+        ),
+        default=0,
+    )
+    # A stem never ends in a space: tokens carry the space at their beginning.
+    stem = f"I choose {first[:cut]}".rstrip()
+    whole = f"I choose {first}", f"I choose {second}"
+    return stem, (whole[0][len(stem) :], whole[1][len(stem) :])
+
+
+def _breaks(label: str, at: int) -> bool:
+    """Whether a digit run starts, or a word ends or starts, before character ``at``."""
+    if at == 0:
+        return True
+    before, after = label[at - 1], label[at]
+    if after.isdigit():
+        return not before.isdigit()
+    return before.isalnum() != after.isalnum()
+
+
+def _fields(scene: Scene) -> Mapping[str, tuple[str, str]]:
+    """Every field but the goal: its category and its text."""
+    label = dict(zip(MOVES, scene.labels, strict=True))
+    ordered = sorted(scene.labels)
+    rows, columns = _table_moves(scene.table_order)
+    fields = {
+        "c": ("labels", label["C"]),
+        "d": ("labels", label["D"]),
+        "first": ("labels", ordered[scene.option_order]),
+        "second": ("labels", ordered[1 - scene.option_order]),
+        "answer_first": ("labels", ordered[scene.answer_order]),
+        "answer_second": ("labels", ordered[1 - scene.answer_order]),
+        "own": ("own_previous", label[scene.state.own_previous]),
+        "other": ("opponent_previous", label[scene.state.opponent_previous]),
+    }
+    for i in range(2):
+        fields[f"row{i + 1}"] = ("labels", label[rows[i]])
+        fields[f"column{i + 1}"] = ("labels", label[columns[i]])
+    cells: dict[str, tuple[Move, Move]] = {f"{own}{other}": (own, other) for own, other in PAIRS}
+    cells |= {f"{i + 1}{j + 1}": (rows[i], columns[j]) for i, j in product(range(2), repeat=2)}
+    cells["last"] = (scene.state.own_previous, scene.state.opponent_previous)
+    for cell, (own, other) in cells.items():
+        points = payoff(scene.game, own, other)
+        fields[f"own_{cell}"] = ("payoffs", f"{points[0]:g}")
+        fields[f"other_{cell}"] = ("payoffs", f"{points[1]:g}")
+    return fields
+
+
+def _table_moves(order: TableOrder) -> tuple[tuple[Move, Move], tuple[Move, Move]]:
+    """Which move stands in each row, and in each column, of a payoff table."""
+    if order not in TABLE_ORDERS:
+        raise ConfigError(
+            "There is no such order of a payoff table",
+            seen=order,
+            allowed=", ".join(TABLE_ORDERS),
+            remedy=nearest(str(order), TABLE_ORDERS),
+        )
+    exchanged = (MOVES[1], MOVES[0])
+    rows = exchanged if order in ("rows", "both") else MOVES
+    columns = exchanged if order in ("columns", "both") else MOVES
+    return rows, columns
+
+
+_FIELDS = frozenset(
+    {"goal", "c", "d", "first", "second", "answer_first", "answer_second", "own", "other"}
+    | {f"{axis}{i}" for axis in ("row", "column") for i in "12"}
+    | {
+        f"{who}_{cell}"
+        for who in ("own", "other")
+        for cell in ("CC", "CD", "DC", "DD", "11", "12", "21", "22", "last")
+    }
+)
