@@ -126,7 +126,7 @@ def _conform_column(table: str, column: Column, frame: pl.DataFrame) -> pl.Serie
             series.dtype == pl.Null
             or (series.dtype.is_integer() and column.kind in ("integer", "number"))
             or (series.dtype.is_float() and column.kind == "number")
-            or (series.dtype in (pl.Categorical, pl.Enum) and column.kind == "text")
+            or (isinstance(series.dtype, (pl.Categorical, pl.Enum)) and column.kind == "text")
         )
         cast = series.cast(dtype, strict=False) if widening else series
         if not widening or cast.null_count() != series.null_count():
