@@ -7,9 +7,10 @@ the report uses.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import cast
 
 import altair as alt
+
+_Plot = alt.Chart | alt.LayerChart | alt.FacetChart
 
 
 def beside(charts: Sequence[alt.Chart], spacing: int) -> alt.HConcatChart:
@@ -18,25 +19,19 @@ def beside(charts: Sequence[alt.Chart], spacing: int) -> alt.HConcatChart:
     return row.resolve_scale(color="shared")  # pyright: ignore[reportUnknownMemberType]
 
 
-def below(
-    charts: Sequence[alt.Chart | alt.LayerChart | alt.FacetChart], spacing: int
-) -> alt.VConcatChart:
+def below(charts: Sequence[_Plot], spacing: int) -> alt.VConcatChart:
     """Charts in a column that share one colour legend."""
     column = alt.vconcat(*charts, spacing=spacing)
     return column.resolve_scale(color="shared")  # pyright: ignore[reportUnknownMemberType]
 
 
-def grid(
-    chart: alt.Chart | alt.LayerChart, column: alt.Column, row: alt.Row, spacing: int
-) -> alt.FacetChart:
+def grid(chart: _Plot, column: alt.Column, row: alt.Row, spacing: int) -> alt.FacetChart:
     """One panel per pair of values, all with the same scales."""
-    made = chart.facet(column=column, row=row, spacing=spacing)  # pyright: ignore[reportUnknownMemberType, reportUnknownVariableType]
-    return cast("alt.FacetChart", made)
+    made: alt.FacetChart = chart.facet(column=column, row=row, spacing=spacing)  # pyright: ignore[reportUnknownMemberType, reportUnknownVariableType]
+    return made
 
 
-def panels(
-    chart: alt.Chart | alt.LayerChart, facet: alt.Facet, columns: int, spacing: int
-) -> alt.FacetChart:
+def panels(chart: _Plot, facet: alt.Facet, columns: int, spacing: int) -> alt.FacetChart:
     """One panel per value, wrapped after ``columns``, all with the same scales."""
-    made = chart.facet(facet=facet, columns=columns, spacing=spacing)  # pyright: ignore[reportUnknownMemberType, reportUnknownVariableType]
-    return cast("alt.FacetChart", made)
+    made: alt.FacetChart = chart.facet(facet=facet, columns=columns, spacing=spacing)  # pyright: ignore[reportUnknownMemberType, reportUnknownVariableType]
+    return made

@@ -1,0 +1,68 @@
+"""What does the report say, for machines? ``report.json``, the twin of the page."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+
+from moralscope.reports.content import Content, Drawn
+from moralscope.reports.findings import headline, verdict_counts
+
+CLAIM_FIELDS = (
+    "id", "statement", "estimate", "low", "high", "unit", "n_units", "test", "p", "p_adjusted",
+    "p_floor", "gates", "registered", "verdict", "query",
+)  # fmt: skip
+
+
+def claim_rows(content: Content) -> list[dict[str, object]]:
+    """The claims in the order of the page, with the columns of their table."""
+    return [
+        {field: getattr(finding, field) for field in CLAIM_FIELDS}
+        for group in content.groups
+        for finding in group.findings
+    ]
+
+
+def twin(content: Content) -> dict[str, object]:
+    """Everything a person reads on the page, as a JSON value."""
+    manifest = content.run.manifest
+    return {
+        "study": manifest.study if manifest else "",
+        "moralscope": manifest.moralscope if manifest else "",
+        "manifest_sha256": content.run.manifest_sha256,
+        "headline": headline(content.groups),
+        "verdicts": verdict_counts(content.groups),
+        "claims": claim_rows(content),
+        "agents": [
+            {
+                **asdict(card.facts),
+                "learned": card.learned,
+                "sentence": card.sentence,
+                "answers": [
+                    {"family": family, "p_positive_given_legal": given, "legal_mass": mass}
+                    for family, given, mass in card.answers
+                ],
+            }
+            for card in content.agents
+        ],
+        "figures": [
+            {
+                "name": drawn.figure.name,
+                "title": drawn.figure.title,
+                "shows": drawn.figure.shows,
+                "does_not_show": drawn.figure.does_not_show,
+                "tables": list(drawn.figure.tables),
+                "files": [f"figures/{drawn.figure.name}.{e}" for e in ("json", "svg", "png")],
+            }
+            for drawn in content.figures
+            if isinstance(drawn, Drawn)
+        ],
+        "absent_figures": [
+            {"name": absent.name, "title": absent.title, "reason": absent.reason}
+            for absent in content.figures
+            if not isinstance(absent, Drawn)
+        ],
+        "gates": [asdict(gate) for gate in content.gates],
+        "prompts": {family: len(entries) for family, entries in content.prompts},
+        "tables": {name: frame.height for name, frame in sorted(content.run.tables.items())},
+        "missing": list(content.missing),
+    }
