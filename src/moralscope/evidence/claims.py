@@ -1,0 +1,93 @@
+"""What stands? Every claim that the tables can carry, with its verdict.
+
+Tables in, claims out: behaviour (changes from base, label assignments, differences), rewards,
+patching, attribution, and what the control *label, layout or move* found. Each claim states its
+estimate with an interval, the unit of replication and its number, the test with its attainable
+floor, the gates consulted, a verdict, and the query that recomputes the estimate.
+
+All claims are exploratory (``registered`` false): they are the ones that these tables suggest, and
+none was named before the run.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import polars as pl
+
+from moralscope.core.errors import ConfigError
+from moralscope.core.tables import from_rows
+from moralscope.evidence.attribution_claims import attribution_findings
+from moralscope.evidence.behaviour_claims import behaviour_findings
+from moralscope.evidence.gates import judge_gates
+from moralscope.evidence.learned_claims import learned_findings
+from moralscope.evidence.ledger import GateResult, Setting, claim_row
+from moralscope.evidence.patching_claims import patching_findings
+from moralscope.evidence.reward_claims import reward_findings
+from moralscope.evidence.units import checked
+
+
+def make_claims(
+    tables: Mapping[str, pl.DataFrame],
+    *,
+    alpha: float = 0.05,
+    seed: int = 0,
+    draws: int = 9_999,
+    margin: float | None = None,
+) -> pl.DataFrame:
+    """All claims that the tables present allow, as the ``claims`` table.
+
+    Args:
+        tables: result tables by name, any subset of the documented ones. The gates are judged
+            from them; a ``gates`` table among them is used as it stands.
+        alpha: family-wise level, between 0 and 1.
+        seed: of the randomisation tests; equal seeds give equal claims.
+        draws: random sign patterns or labellings where there are too many to enumerate.
+        margin: equivalence margin for differences in log-odds, nats; by default 10% of the mean
+            absolute log-odds of the base.
+
+    Raises:
+        ConfigError: alpha, draws or the margin is out of range.
+        TableError: a table does not follow its schema, or agents that are compared were measured
+            on different prompts or sites.
+    """
+    _check(alpha, draws, margin)
+    known = checked(tables)
+    gates = known["gates"] if "gates" in known else judge_gates(known)
+    results = {
+        (row["gate"], row["subject"]): GateResult(row["passed"], row["advice"])
+        for row in gates.iter_rows(named=True)
+    }
+    setting = Setting(known, results, alpha, seed, draws, margin)
+    findings = [
+        *behaviour_findings(setting),
+        *learned_findings(setting),
+        *reward_findings(setting),
+        *patching_findings(setting),
+        *attribution_findings(setting),
+    ]
+    return from_rows("claims", [claim_row(setting, finding) for finding in findings])
+
+
+def _check(alpha: float, draws: int, margin: float | None) -> None:
+    if not 0.0 < alpha < 1.0:
+        raise ConfigError(
+            "The significance level is out of range",
+            seen=alpha,
+            allowed="a number between 0 and 1",
+            remedy="use 0.05 unless there is a reason not to",
+        )
+    if 1.0 / (draws + 1) >= alpha:
+        raise ConfigError(
+            "Too few random draws for the significance level",
+            seen=f"{draws} draws, level {alpha}",
+            allowed=f"more than {1.0 / alpha - 1.0:.0f} draws",
+            remedy="use 9999 draws",
+        )
+    if margin is not None and not margin > 0.0:
+        raise ConfigError(
+            "An equivalence margin must be positive",
+            seen=margin,
+            allowed="nats of log-odds, above zero",
+            remedy="leave it out for 10% of the base's mean absolute log-odds",
+        )

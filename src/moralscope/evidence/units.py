@@ -1,0 +1,150 @@
+"""What is one observation? From rows of tables to one mean per unit of replication.
+
+Rows are never units: two wordings of a scenario share its quirks, so they are averaged before
+anything is tested. ``y[g, k] = mean over the prompts of cluster g of column k``. Every column must
+cover the same clusters; a missing or undefined cell is an error that names it, because leaving it
+out would silently change what is compared.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import polars as pl
+
+from moralscope.core.errors import TableError
+from moralscope.core.tables import conform
+from moralscope.evidence.resampling import Array
+
+Tables = Mapping[str, pl.DataFrame]
+
+PREFERRED_FAMILY = "clusters"
+"""The prompt family that is made for inference."""
+
+
+@dataclass(frozen=True, slots=True)
+class Units:
+    """Means per unit of replication.
+
+    Attributes:
+        names: the G clusters.
+        columns: the K things measured on each (agents, sites).
+        values: (G, K) means over the prompts of a cluster.
+    """
+
+    names: tuple[str, ...]
+    columns: tuple[str, ...]
+    values: Array
+
+    def column(self, name: str) -> Array:
+        """The (G,) means of one column."""
+        return self.values[:, self.columns.index(name)]
+
+    def keep(self, columns: Sequence[str]) -> Units:
+        """The same units with some of the columns, in the order given."""
+        index = [self.columns.index(name) for name in columns]
+        return Units(self.names, tuple(columns), self.values[:, index])
+
+
+def checked(tables: Tables) -> dict[str, pl.DataFrame]:
+    """The tables, each conforming to its schema.
+
+    Raises:
+        TableError: a table is unknown or does not follow its schema; NaN counts as that.
+    """
+    return {name: conform(name, frame) for name, frame in tables.items()}
+
+
+def matrix(frame: pl.DataFrame, unit: str, column: str, value: str) -> Units:
+    """Mean of ``value`` per ``unit`` (rows) and ``column`` (columns), both in order of appearance.
+
+    Raises:
+        TableError: a value is null, or a unit lacks one of the columns.
+    """
+    undefined = frame.filter(pl.col(value).is_null())
+    if undefined.height:
+        raise TableError(
+            f"Undefined values of {value!r} cannot be averaged",
+            seen=f"{undefined.height} nulls, the first at {undefined.row(0, named=True)}",
+            allowed="a number in every row that is compared",
+            remedy="find out why they are undefined, or leave the agent out of the comparison",
+        )
+    means = frame.group_by(unit, column, maintain_order=True).agg(pl.col(value).mean())
+    wide = means.pivot(on=column, index=unit, values=value, maintain_order=True)
+    columns = [name for name in wide.columns if name != unit]
+    for name in columns:
+        missing = wide.filter(pl.col(name).is_null()).get_column(unit).to_list()
+        if missing:
+            raise TableError(
+                f"{name!r} was not measured on every {unit}",
+                seen=f"{len(missing)} missing, such as {missing[0]!r}",
+                allowed=f"the same {unit}s for everything that is compared",
+                remedy="measure the missing ones, or leave them out of every column",
+            )
+    values = np.ascontiguousarray(wide.select(columns).to_numpy(), dtype=np.float64)
+    return Units(tuple(wide.get_column(unit).to_list()), tuple(columns), values)
+
+
+def inference_family(prompts: pl.DataFrame, used: pl.Series) -> str | None:
+    """The prompt family to test on: ``clusters``, else the one with most scenarios.
+
+    Args:
+        prompts: the prompts table.
+        used: names of the prompts on which the table at hand has rows.
+
+    Returns:
+        The family, or None if none of the prompts is in the prompts table.
+    """
+    scenarios = (
+        prompts.filter(pl.col("prompt").is_in(used.unique().to_list()))
+        .group_by("family")
+        .agg(pl.col("scenario").n_unique().alias("n"))
+        .sort("n", "family", descending=[True, False])
+    )
+    families: list[str] = scenarios.get_column("family").to_list()
+    if PREFERRED_FAMILY in families:
+        return PREFERRED_FAMILY
+    return families[0] if families else None
+
+
+def on_family(frame: pl.DataFrame, prompts: pl.DataFrame, family: str) -> pl.DataFrame:
+    """The rows of a table on one prompt family, with the prompts' ``scenario`` and ``labels``."""
+    places = prompts.filter(pl.col("family") == family).select("prompt", "scenario", "labels")
+    bare = frame.drop("scenario", "labels", strict=False)
+    return bare.join(places, on="prompt", how="inner", maintain_order="left")
+
+
+def paired(
+    rows: pl.DataFrame, first: str, second: str, value: str, extra: Sequence[str] = ()
+) -> pl.DataFrame:
+    """``difference`` = value of agent ``first`` minus that of agent ``second``, prompt by prompt.
+
+    Args:
+        rows: a table with ``agent``, ``prompt``, ``scenario``, ``labels`` and the value.
+        first: the agent that is measured.
+        second: the agent that is subtracted.
+        value: the column that is subtracted.
+        extra: further columns that identify a row within an agent and prompt (``site``).
+
+    Raises:
+        TableError: the two agents were not measured on the same prompts.
+    """
+    key = ["prompt", "scenario", "labels", *extra]
+    left = rows.filter(pl.col("agent") == first).select(*key, pl.col(value).alias("of_first"))
+    right = rows.filter(pl.col("agent") == second).select(*key, pl.col(value).alias("of_second"))
+    alone = pl.concat(
+        [left.join(right, on=key, how="anti"), right.join(left, on=key, how="anti")],
+        how="diagonal",
+    )
+    if alone.height:
+        raise TableError(
+            f"Agents {first!r} and {second!r} were not measured on the same prompts",
+            seen=f"{alone.height} rows of one without a partner, such as "
+            f"{alone.row(0, named=True)['prompt']!r}",
+            allowed="the same prompts (and sites) for both",
+            remedy="measure both on the same prompt set; a paired comparison needs all of it",
+        )
+    joined = left.join(right, on=key, how="inner", maintain_order="left")
+    return joined.with_columns((pl.col("of_first") - pl.col("of_second")).alias("difference"))
