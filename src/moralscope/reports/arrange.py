@@ -6,7 +6,8 @@ the report uses.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import cast
 
 import altair as alt
 
@@ -27,11 +28,14 @@ def below(charts: Sequence[_Plot], spacing: int) -> alt.VConcatChart:
 
 def grid(chart: _Plot, column: alt.Column, row: alt.Row, spacing: int) -> alt.FacetChart:
     """One panel per pair of values, all with the same scales."""
-    made: alt.FacetChart = chart.facet(column=column, row=row, spacing=spacing)  # pyright: ignore[reportUnknownMemberType, reportUnknownVariableType]
-    return made
+    return _facet(chart, column=column, row=row, spacing=spacing)
 
 
 def panels(chart: _Plot, facet: alt.Facet, columns: int, spacing: int) -> alt.FacetChart:
     """One panel per value, wrapped after ``columns``, all with the same scales."""
-    made: alt.FacetChart = chart.facet(facet=facet, columns=columns, spacing=spacing)  # pyright: ignore[reportUnknownMemberType, reportUnknownVariableType]
-    return made
+    return _facet(chart, facet=facet, columns=columns, spacing=spacing)
+
+
+def _facet(chart: _Plot, **arguments: object) -> alt.FacetChart:
+    facet = cast("Callable[..., alt.FacetChart]", chart.facet)  # pyright: ignore[reportUnknownMemberType]
+    return facet(**arguments)

@@ -16,6 +16,10 @@ import polars as pl
 from moralscope.reports.arrange import below
 
 
+_WIDE_LETTER = 7.2
+"""Width of a letter of an axis label in the widest of the fonts a reader may have, in pixels."""
+
+
 @dataclass(frozen=True)
 class Figure:
     """A figure.
@@ -71,6 +75,8 @@ def interval_rows(
 
     All blocks share ``domain``; ``reference`` draws a vertical line (a null value).
     """
+    longest = max(len(row) for block in blocks for row in block.frame.get_column("row").to_list())
+    label_room = min(320.0, _WIDE_LETTER * longest)
     charts = [
         _interval_block(
             block,
@@ -81,6 +87,7 @@ def interval_rows(
             reference=reference,
             width=width,
             axis=axis or alt.Axis(tickCount=9),
+            label_room=label_room,
         )
         for block in blocks
     ]
@@ -97,6 +104,7 @@ def _interval_block(
     reference: float | None,
     width: int,
     axis: alt.Axis,
+    label_room: float,
 ) -> alt.LayerChart | alt.FacetChart:
     row_order = block.frame.get_column("row").unique(maintain_order=True).to_list()
     step = max(8, min(13, 52 // max(len(agents), 1)))
@@ -105,7 +113,13 @@ def _interval_block(
             "row:N",
             sort=row_order,
             title=None,
-            axis=alt.Axis(ticks=False, domain=False, grid=len(row_order) > 1),
+            axis=alt.Axis(
+                ticks=False,
+                domain=False,
+                grid=len(row_order) > 1,
+                labelLimit=320,
+                minExtent=label_room,
+            ),
             scale=alt.Scale(paddingInner=0, paddingOuter=0),
         ),
         yOffset=alt.YOffset(

@@ -124,6 +124,7 @@ def styled(chart: alt.TopLevelMixin) -> dict[str, object]:
             "symbolStrokeWidth": 2.5,
             "symbolOpacity": 1,
             "columns": 6,
+            "columnPadding": 26,
         },
         "header": {
             "labelFontSize": 12,

@@ -20,7 +20,7 @@ from moralscope.reports.content import Content, Drawn
 from moralscope.reports.findings import VERDICTS, headline, verdict_counts
 from moralscope.reports.run import Manifest
 
-SHOWN_AT_ONCE = 6
+SHOWN_AT_ONCE = 4
 """Claims of a verdict that are visible before the rest is unfolded."""
 
 _ENVIRONMENT = jinja2.Environment(
