@@ -1,0 +1,96 @@
+"""The command ``moralscope``: one verb per task.
+
+Every command ends by saying where its result is. Exit codes: 0 done, 1 this machine lacks
+something (``doctor``), 2 something was wrong with what was asked, 130 interrupted.
+
+Help, and the answer to a misspelt command, must come at once: what a command needs is imported
+when it runs, never here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated
+
+from cyclopts import App, CycloptsError, Parameter
+from rich.console import Console
+
+from moralscope import __version__
+from moralscope.cli.drawing import draw_error, say
+from moralscope.core.errors import MoralscopeError
+
+DONE, REFUSED, INTERRUPTED = 0, 2, 130
+
+app = App(
+    name="moralscope",
+    help="What did fine-tuning change inside an LLM agent, and which findings survive a sceptic?",
+    help_epilogue="Start with: moralscope demo",
+    help_format="plaintext",
+    version=__version__,
+    result_action="return_value",
+    suppress_keyboard_interrupt=False,
+)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command and return its exit code.
+
+    Args:
+        arguments: the words after ``moralscope``; those of this process by default.
+    """
+    try:
+        return app(arguments, exit_on_error=False) or DONE
+    except CycloptsError:
+        return REFUSED  # already explained on stderr, with the nearest right word
+    except MoralscopeError as error:
+        draw_error(Console(stderr=True), error)
+        return REFUSED
+    except KeyboardInterrupt:
+        kept = "Interrupted. Finished stages are kept: the same command goes on from there."
+        say(Console(stderr=True), kept)
+        return INTERRUPTED
+
+
+@app.command(sort_key=0)
+def demo(*, out: Annotated[Path, Parameter(help="Where the run goes.")] = Path("runs/demo")) -> int:
+    """Run the main job on the small default model: train, measure, explain, test, report."""
+    from moralscope.cli.studying import run_demo  # noqa: PLC0415
+
+    return run_demo(out)
+
+
+@app.command(sort_key=1)
+def run(
+    study: Annotated[Path, Parameter(help="The study file, YAML.")],
+    /,
+    *,
+    out: Annotated[
+        Path | None, Parameter(help="Where the run goes; runs/ and the file's name by default.")
+    ] = None,
+    engine: Annotated[str, Parameter(help="Where stages are computed.")] = "local",
+    dry_run: Annotated[
+        bool,
+        Parameter(negative="", help="Only say what would be computed, how long and how large."),
+    ] = False,
+) -> int:
+    """Run a study from its file; the same command goes on where it was stopped."""
+    from moralscope.cli.studying import run_file  # noqa: PLC0415
+
+    return run_file(study, out, engine=engine, dry_run=dry_run)
+
+
+@app.command(sort_key=2)
+def report(run: Annotated[Path, Parameter(help="The folder of a finished run.")], /) -> int:
+    """Write the report of a run again from its tables."""
+    from moralscope.cli.reporting import write_report  # noqa: PLC0415
+
+    return write_report(run)
+
+
+@app.command(sort_key=3)
+def doctor() -> int:
+    """Say what this machine can do, and what it lacks."""
+    from moralscope.cli.examining import examine_machine  # noqa: PLC0415
+
+    return examine_machine()

@@ -1,0 +1,120 @@
+"""The command as a user meets it: help, exit codes, errors without tracebacks."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from moralscope import __version__
+from moralscope.cli import examining
+from moralscope.cli.main import main
+
+MODEL_STACK = ("torch", "transformers", "peft", "safetensors", "accelerate", "tokenizers")
+WITHOUT_MODELS = (
+    f"import sys; sys.modules.update(dict.fromkeys({MODEL_STACK!r}));"
+    "from moralscope.cli.main import main; code = main(sys.argv[1:]);"
+)
+
+
+def moralscope(*words: str, setup: str | None = None) -> subprocess.CompletedProcess[str]:
+    """The command in a process of its own; with ``setup``, Python code in its place."""
+    start = ["-m", "moralscope.cli"] if setup is None else ["-c", setup]
+    return subprocess.run(
+        [sys.executable, *start, *words], capture_output=True, text=True, check=False, timeout=120
+    )
+
+
+@pytest.mark.parametrize("words", [["--help"], ["run", "--help"], ["demo", "-h"], []])
+def test_help_never_imports_the_model_stack(words: list[str]) -> None:
+    report = (
+        "import sys; from moralscope.cli.main import main; code = main(sys.argv[1:]);"
+        f"heavy = {{*{MODEL_STACK!r}, 'polars', 'scipy', 'altair'}} & set(sys.modules);"
+        "print(sorted(heavy), file=sys.stderr); sys.exit(code)"
+    )
+    done = moralscope(*words, setup=report)
+    assert done.returncode == 0
+    assert done.stderr == "[]\n"
+    assert "Usage: moralscope" in done.stdout
+
+
+def test_help_names_every_command_in_the_order_of_use() -> None:
+    help_text = moralscope("--help").stdout
+    places = [help_text.index(f"│ {name} ") for name in ("demo", "run", "report", "doctor")]
+    assert places == sorted(places)
+
+
+def test_the_version_is_that_of_the_package(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["--version"]) == 0
+    assert capsys.readouterr().out == f"{__version__}\n"
+
+
+def test_a_misspelt_command_names_the_nearest(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["rnu"]) == 2
+    captured = capsys.readouterr()
+    assert 'Did you mean "run"' in captured.err
+    assert captured.out == ""
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [(["run"], "STUDY"), (["run", "a.yaml", "--dry-ru"], "--dry-run"), (["report"], "RUN")],
+)
+def test_wrong_arguments_are_refused(
+    capsys: pytest.CaptureFixture[str], words: list[str], said: str
+) -> None:
+    assert main(words) == 2
+    assert said in capsys.readouterr().err
+
+
+def test_a_folder_that_is_not_a_run_is_one_clear_error(tmp_path: Path) -> None:
+    done = moralscope("report", str(tmp_path))
+    assert done.returncode == 2
+    assert done.stdout == ""
+    heading, *fields = done.stderr.splitlines()
+    assert heading.startswith("Error: ")
+    assert [line.split(":")[0].strip() for line in fields] == ["seen", "allowed", "next"]
+    assert str(tmp_path) in done.stderr
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_doctor_ends_with_where_results_are_kept(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("MORALSCOPE_CACHE", str(tmp_path))
+    code = main(["doctor"])
+    lines = capsys.readouterr().out.splitlines()
+    assert code == 0
+    assert lines[-2] == "This machine can run studies."
+    assert lines[-1] == f"Finished stages are kept in {tmp_path}"
+
+
+def test_doctor_exits_1_where_something_is_lacking(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lacking = examining.examine()[0].__class__("torch", "not installed", ok=False)
+    monkeypatch.setattr(examining, "examine", lambda: (lacking,))
+    assert main(["doctor"]) == 1
+    assert "Needed before a study can run: torch." in capsys.readouterr().out
+
+
+def test_doctor_works_without_the_model_stack() -> None:
+    done = moralscope("doctor", setup=WITHOUT_MODELS + "sys.exit(code)")
+    assert done.stderr == ""
+    assert "unknown without torch" in done.stdout
+    assert done.returncode in (0, 1)
+
+
+def test_an_interruption_says_how_to_go_on(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupted() -> tuple[object, ...]:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(examining, "examine", interrupted)
+    assert main(["doctor"]) == 130
+    assert capsys.readouterr().err == (
+        "Interrupted. Finished stages are kept: the same command goes on from there.\n"
+    )
