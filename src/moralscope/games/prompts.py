@@ -12,6 +12,9 @@ The label assignment says which label means cooperation: ``same`` as given, or `
 not every combination of order and assignment is asked, orders are a half fraction whose only
 confounding is with the interaction of everything else, so that no single factor is confounded.
 ``Prompt.labels`` reads cooperate label / defect label; every positive option is to defect.
+``Prompt.table_order`` is relative to the wording: ``original`` is the order in which that wording
+writes its table, whichever move that puts first. A wording that names the options once has equal
+option and answer orders.
 """
 
 from __future__ import annotations

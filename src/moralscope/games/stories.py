@@ -31,10 +31,10 @@ _CC_CONTINUE = (
     Wording(
         "radio",
         "Commentator: A calm match so far! Our player here showed {own} in the last round and the "
-        "opponent showed {other}, so {own_last} points went to each. Remember the scoring: two "
-        "{d}s are worth {own_DD} apiece, two {c}s {own_CC} apiece, a {d} that meets a {c} takes "
-        "{own_DC} and the {c} gets {own_CD}. {goal:The player wants a high score.} We go down to "
-        "the table: will it be {first} or {second}?",
+        "opponent showed {other}, so {own_last} points went to each. Remember the scoring: {d} "
+        "twice is worth {own_DD} apiece, {c} twice {own_CC} apiece, and when {d} meets {c} they "
+        "score {own_DC} and {own_CD}. {goal:The player wants a high score.} We go down to the "
+        "table: will it be {first} or {second}?",
     ),
     Wording(
         "quiz",
@@ -130,9 +130,9 @@ _DC_EXPLOITED = (
         "apology",
         "They had relied on you. They went with {other}, you went with {own}, and so {own_last} "
         "chips slid to your side and {other_last} to theirs. You meet again in a minute. One {d} "
-        "against one {c} will once more split {own_DC} to {own_CD}; a pair of {c}s leaves "
-        "{own_CC} in front of each of you, a pair of {d}s {own_DD}. {goal:A tall stack of chips "
-        "is how you win.} {first} or {second}, which do you go with?",
+        "against one {c} will once more split {own_DC} to {own_CD}; {c} on both sides leaves "
+        "{own_CC} in front of each of you, {d} on both sides {own_DD}. {goal:A tall stack of chips "
+        "is how you win.} Which do you go with, {first} or {second}?",
     ),
     Wording(
         "office",
@@ -147,8 +147,8 @@ _DC_EXPLOITED = (
         "riddle",
         "A traveller shared an inn twice with the same stranger. On the first night the stranger "
         "put {other} into the common box and the traveller put {own}. The innkeeper pays a guest "
-        "{own_DC} silver for {d} beside a {c}, {own_CD} for {c} beside a {d}, {own_CC} when both "
-        "are {c}, {own_DD} when neither is. {goal:The traveller is fond of silver.} On the second "
+        "{own_DC} silver for {d} beside {c}, {own_CD} for {c} beside {d}, {own_CC} for {c} beside "
+        "{c} and {own_DD} for {d} beside {d}. {goal:The traveller is fond of silver.} On the second "
         "night, with you as the traveller, what goes into the box: {first} or {second}?",
     ),
     Wording(
