@@ -148,8 +148,8 @@ _DC_EXPLOITED = (
         "A traveller shared an inn twice with the same stranger. On the first night the stranger "
         "put {other} into the common box and the traveller put {own}. The innkeeper pays a guest "
         "{own_DC} silver for {d} beside {c}, {own_CD} for {c} beside {d}, {own_CC} for {c} beside "
-        "{c} and {own_DD} for {d} beside {d}. {goal:The traveller is fond of silver.} On the second "
-        "night, with you as the traveller, what goes into the box: {first} or {second}?",
+        "{c} and {own_DD} for {d} beside {d}. {goal:The traveller is fond of silver.} On the "
+        "second night, with you as the traveller, what goes into the box: {first} or {second}?",
     ),
     Wording(
         "scoreboard",
