@@ -121,9 +121,8 @@ def label_of_defect(prompt: Mapping[str, object]) -> int:
 def row_of_defect(prompt: Mapping[str, object]) -> int:
     """+1 where defecting is the second row, and an arbitrary place where there is no table."""
     places = {"original": 1, "columns": 1, "rows": -1, "both": -1}
-    prose = {"letter": 1, "duel": -1, "market": 1, "tale": 1}
     table = str(prompt["table_order"])
-    return places[table] if table in places else prose[str(prompt["template"])]
+    return places[table] if table in places else 1 if str(prompt["template"]) > "k" else -1
 
 
 def agents_frame(*names: str) -> pl.DataFrame:

@@ -10,8 +10,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from moralscope.behaviour import TrainedOn, learned_table, transfer_table
+from moralscope.behaviour import TrainedOn, learned_table, trained_on, transfer_table
+from moralscope.core.decision import PromptSet
 from moralscope.core.tables import from_rows
+from moralscope.games import TABLE_ORDERS, WORDINGS, clusters, structured, wordings
 
 
 def verdict(
@@ -184,3 +186,47 @@ def test_tables_without_table_orders_or_intervals_are_read(world: Any) -> None:
     assert found["learned"] == "move"
     assert "+1.00 nats (no interval)" in found["sentence"]
     assert learned_table(from_rows("transfer", [])).is_empty()
+
+
+def test_the_controls_fit_the_prompts_of_the_games(world: Any) -> None:
+    """On the real prompt sets every control exists, and planted learners are told apart."""
+    sets = [structured(table_order=order) for order in TABLE_ORDERS]
+    training, everything = (
+        sets[0],
+        PromptSet(tuple(prompt for one in (*sets, wordings(), clusters()) for prompt in one)),
+    )
+    prompts = from_rows(
+        "prompts",
+        [
+            world.prompt_row(
+                p.family,
+                p.template,
+                p.labels,
+                p.table_order,
+                (p.own_previous, p.opponent_previous),
+                order=p.option_order,
+                game=p.game,
+                scenario=p.scenario,
+            )
+            | {"prompt": p.name, "answer_order": p.answer_order}
+            for p in everything
+        ],
+    )
+    for kind, learned in (("move", "move"), ("label", "label"), ("row", "layout")):
+        found, sentence = verdict(
+            world, world.learner(**{kind: 2.0}), trained_on(training), prompts
+        )
+        assert found == learned, sentence
+    fixed = trained_on(training.where(lambda p: p.labels == world.same))
+    learner = world.learner(move=2.0)
+    table = transfer_table(
+        prompts, learner.decisions(prompts), world.agents("agent"), {"agent": fixed}
+    )
+    counts = table.group_by("control").len().rows()
+    assert dict(counts) == {
+        "trained": 1,
+        "swapped_labels": 1,
+        "exchanged_rows": 3,
+        "new_wording": 2 * len(WORDINGS),
+    }
+    assert table.get_column("n_states").unique().to_list() == [4]

@@ -11,6 +11,7 @@ import pytest
 from moralscope import __version__
 from moralscope.cli import examining
 from moralscope.cli.main import main
+from moralscope.core.tables import from_rows, write_table
 
 MODEL_STACK = ("torch", "transformers", "peft", "safetensors", "accelerate", "tokenizers")
 WITHOUT_MODELS = (
@@ -78,6 +79,41 @@ def test_a_folder_that_is_not_a_run_is_one_clear_error(tmp_path: Path) -> None:
     assert [line.split(":")[0].strip() for line in fields] == ["seen", "allowed", "next"]
     assert str(tmp_path) in done.stderr
     assert list(tmp_path.iterdir()) == []
+
+
+def test_report_counts_verdicts_and_ends_with_the_page(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    claims = [
+        {
+            "id": f"c{index}",
+            "statement": "A change",
+            "estimate": 1.0,
+            "low": 0.5,
+            "high": 1.5,
+            "unit": "nats",
+            "n_units": 20,
+            "test": "sign-flip",
+            "p": 0.01,
+            "p_adjusted": 0.02,
+            "p_floor": 0.001,
+            "gates": "liveness passed",
+            "registered": True,
+            "verdict": verdict,
+            "query": "SELECT 1",
+        }
+        for index, verdict in enumerate(["supported", "artefact", "supported"])
+    ]
+    write_table("claims", from_rows("claims", claims), tmp_path / "tables")
+    assert main(["report", str(tmp_path)]) == 0
+    captured = capsys.readouterr()
+    page = tmp_path / "report.html"
+    assert captured.out.splitlines() == [
+        "3 claims: 2 supported, 1 artefact.",
+        f"Report: {page}",
+    ]
+    assert page.is_file()
+    assert "report: done" in captured.err
 
 
 def test_doctor_ends_with_where_results_are_kept(
