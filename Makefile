@@ -45,7 +45,7 @@ bench: $(READY) ## Compare with peers; writes benchmarks/results.json
 	$(BIN)/python benchmarks/run.py
 
 docs: $(READY) ## Build the documentation into site/, warnings are errors
-	$(BIN)/mkdocs build --quiet --strict
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet --strict
 
 lint: $(READY) ## Style
 	$(BIN)/ruff check
