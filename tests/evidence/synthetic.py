@@ -67,8 +67,6 @@ def decisions(
     asked: pl.DataFrame,
     rng: np.random.Generator,
     effects: dict[str, float],
-    spread: float = 0.5,
-    seed_spread: float = 0.3,
 ) -> pl.DataFrame:
     scenario = asked.get_column("scenario").to_list()
     order = {name: i for i, name in enumerate(dict.fromkeys(scenario))}
@@ -78,8 +76,8 @@ def decisions(
     for name, kind, reward in who.select("agent", "kind", "reward").iter_rows():
         change = np.zeros(len(scenario))
         if kind != "base":
-            change = effects[reward] + rng.normal(0.0, seed_spread if who.height > 5 else 0.0)
-            change = change + rng.normal(0.0, spread, len(order))[cluster]
+            change = effects[reward] + rng.normal(0.0, 0.3 if who.height > 5 else 0.0)
+            change = change + rng.normal(0.0, 0.5, len(order))[cluster]
             change = change + rng.normal(0.0, 0.2, len(scenario))
         frames.append(_answers(name, asked, base + change, trained=kind != "base"))
     return pl.concat(frames)
