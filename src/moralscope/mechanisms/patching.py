@@ -125,6 +125,7 @@ def patching_table(
     target: CleanRun,
     *,
     sites: Sequence[Site] | None = None,
+    members: Sequence[int] | None = None,
     write: Write = "write",
     max_row_tokens: int = MAX_ROW_TOKENS,
     progress: Progress = silent,
@@ -137,6 +138,7 @@ def patching_table(
         source: clean run of the agent that activations come from.
         target: clean run of the agent that they are put into, with its cache.
         sites: what to patch; every head and MLP unless given.
+        members: indices of the prompts to patch; all unless given.
         write: see ``rows.patch_rows``.
         max_row_tokens: largest pass.
         progress: called after each prompt.
@@ -149,7 +151,9 @@ def patching_table(
     rows: list[dict[str, object]] = []
     controls: list[dict[str, object]] = []
     pair = f"{source.agent}>{target.agent}"
-    for member, prompt in enumerate(target.prompts):
+    wanted = range(len(target.prompts)) if members is None else members
+    for done, member in enumerate(wanted, start=1):
+        prompt = target.prompts[member]
         baseline, patched = sweep_prompt(
             model, anatomy, source, target, member=member, interventions=interventions,
             write=write, max_row_tokens=max_row_tokens,
@@ -185,5 +189,5 @@ def patching_table(
                 else float((patched - baseline).abs().max()),
             }
         )
-        progress(ProgressEvent(f"patch {pair}", member + 1, len(target.prompts)))
+        progress(ProgressEvent(f"patch {pair}", done, len(wanted)))
     return from_rows("patching", rows), from_rows("controls", controls)

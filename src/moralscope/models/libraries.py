@@ -6,7 +6,10 @@ model stack is one clear error.
 
 from __future__ import annotations
 
+import contextlib
 import importlib
+import warnings
+from collections.abc import Generator
 from typing import Any
 
 from moralscope.core.errors import DependencyError
@@ -29,3 +32,14 @@ transformers: Any = _load("transformers")
 peft: Any = _load("peft")
 huggingface_hub: Any = _load("huggingface_hub")
 safetensors_torch: Any = _load("safetensors.torch")
+
+
+@contextlib.contextmanager
+def renamed_properties_tolerated() -> Generator[None]:
+    """Silence PEFT's use of a transformers property that is being renamed.
+
+    It is between the two libraries; there is nothing that a user could act on.
+    """
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "`is_gradient_checkpointing` is deprecated")
+        yield

@@ -26,7 +26,12 @@ from moralscope.core.agents import AgentSpec
 from moralscope.core.errors import AgentError, nearest
 from moralscope.core.hashing import sha256_file
 from moralscope.models.anatomy import Anatomy, dissect
-from moralscope.models.libraries import huggingface_hub, peft, safetensors_torch
+from moralscope.models.libraries import (
+    huggingface_hub,
+    peft,
+    renamed_properties_tolerated,
+    safetensors_torch,
+)
 from moralscope.models.loading import LoadedModel, load_model, locate_model, tokenizer_hashes
 
 WEIGHTS = "adapter_model.safetensors"
@@ -117,10 +122,11 @@ class Roster:
         _check_fit(name, self.base, tensors)
         kept = {k: v for k, v in config.items() if k in _PASSED_ON}
         lora = peft.LoraConfig(**kept, inference_mode=True)
-        if self._wrapped is None:
-            self._wrapped = peft.PeftModel(self.base.model, lora, adapter_name=name)
-        else:
-            self._wrapped.add_adapter(name, lora)
+        with renamed_properties_tolerated():
+            if self._wrapped is None:
+                self._wrapped = peft.PeftModel(self.base.model, lora, adapter_name=name)
+            else:
+                self._wrapped.add_adapter(name, lora)
         peft.set_peft_model_state_dict(self._wrapped, dict(tensors), adapter_name=name)
         self._wrapped.requires_grad_(False)
         self._wrapped.eval()
@@ -250,7 +256,9 @@ def _plain(module: str) -> str:
 
 
 def _check_landed(name: str, wrapped: Any, tensors: Mapping[str, Tensor]) -> None:
-    live: dict[str, Tensor] = peft.get_peft_model_state_dict(wrapped, adapter_name=name)
+    live: dict[str, Tensor] = peft.get_peft_model_state_dict(
+        wrapped, adapter_name=name, save_embedding_layers=False
+    )
     lost = sorted(set(tensors) ^ set(live))
     changed = [
         key

@@ -1,1 +1,47 @@
-"""Run it all: study file, plan, content-addressed stages, run directory."""
+"""Run it all: study file, plan, content-addressed stages, run directory.
+
+Names are resolved when they are used, so that reading a study file needs no model stack.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from moralscope.studies.estimate import Estimate, StageEstimate, estimate_study
+    from moralscope.studies.plan import Plan, make_plan
+    from moralscope.studies.runner import RunSummary, run_study
+    from moralscope.studies.study import Study, demo_study, read_study
+
+_HOMES = {
+    "Estimate": "estimate",
+    "StageEstimate": "estimate",
+    "estimate_study": "estimate",
+    "Plan": "plan",
+    "make_plan": "plan",
+    "RunSummary": "runner",
+    "run_study": "runner",
+    "Study": "study",
+    "demo_study": "study",
+    "read_study": "study",
+}
+
+__all__ = [
+    "Estimate",
+    "Plan",
+    "RunSummary",
+    "StageEstimate",
+    "Study",
+    "demo_study",
+    "estimate_study",
+    "make_plan",
+    "read_study",
+    "run_study",
+]
+
+
+def __getattr__(name: str) -> object:
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(importlib.import_module(f"{__name__}.{_HOMES[name]}"), name)

@@ -1,0 +1,211 @@
+"""What would a study take? Forwards, time and disk of every stage, before any is run.
+
+Work is counted in tree nodes: one node through the model costs about ``2 * parameters``
+multiply-adds' worth of operations, so
+
+    seconds = nodes * 2 * parameters / (measured matrix rate * efficiency)
+
+with backward passes counted as two forwards and rows of patches as half a node each, because a
+row enters at its layer. The rate is measured here and now; the efficiency is what the package
+reaches of it on the default model. Stages that the cache holds cost nothing.
+"""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from moralscope.core.stage import StageCache, cache_folder
+from moralscope.models.libraries import transformers
+from moralscope.models.loading import ModelSource
+from moralscope.models.rendering import EncodedPrompt, encode_all
+from moralscope.models.scoring import make_packs
+from moralscope.studies.catalogue import all_prompts, cluster_prompts, mechanism_prompts
+from moralscope.studies.plan import Task, make_plan
+from moralscope.studies.steps import TRAIN
+from moralscope.studies.study import Study, training_config
+from moralscope.training.batches import draw_batch, training_prompts
+
+_EFFICIENCY = 0.55
+_BACKWARD = 3.0
+_NARROW_SPEEDUP = 1.6
+_BYTES_PER_ROW = 24
+
+
+@dataclass(frozen=True)
+class StageEstimate:
+    """What one stage would take; nothing where the cache holds it.
+
+    Attributes:
+        name: the stage.
+        cached: whether it is finished already.
+        forwards: packed forward passes.
+        seconds: estimated wall time.
+        disk_bytes: estimated size of its outputs.
+    """
+
+    name: str
+    cached: bool
+    forwards: int
+    seconds: float
+    disk_bytes: int
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """What a study would take."""
+
+    stages: tuple[StageEstimate, ...]
+
+    @property
+    def forwards(self) -> int:
+        """Packed forward passes of all stages that are not cached."""
+        return sum(s.forwards for s in self.stages)
+
+    @property
+    def seconds(self) -> float:
+        """Wall time of all stages that are not cached."""
+        return sum(s.seconds for s in self.stages)
+
+    @property
+    def disk_bytes(self) -> int:
+        """Size of everything that would be written."""
+        return sum(s.disk_bytes for s in self.stages)
+
+
+@dataclass(frozen=True)
+class _Work:
+    forwards: int = 0
+    nodes: float = 0.0
+    disk_bytes: int = 0
+
+
+@dataclass(frozen=True)
+class _Shape:
+    """Sizes of the model and of the prompt sets that stages run over."""
+
+    layers: int
+    heads: int
+    parameters: int
+    linear_sides: int
+    encoded: tuple[EncodedPrompt, ...]
+    clusters: tuple[EncodedPrompt, ...]
+    mechanisms: tuple[EncodedPrompt, ...]
+    tokenizer: Any
+
+
+def estimate_study(study: Study, out: Path) -> Estimate:
+    """Estimate a study without running it.
+
+    Args:
+        study: what would be run.
+        out: where; copies of adapters in it are counted.
+
+    Raises:
+        MoralscopeError: as ``run_study`` would, for anything wrong with the study itself.
+    """
+    del out  # the size of a run does not depend on where it is
+    plan = make_plan(study)
+    cache = StageCache(cache_folder())
+    finished = {task.stage.name: cache.record(task.stage) is not None for task in plan}
+    if all(finished.values()):
+        return Estimate(tuple(StageEstimate(n, True, 0, 0.0, 0) for n in finished))
+    shape = _shape(study, plan.source)
+    rate = _matrix_rate(study.device)
+    stages: list[StageEstimate] = []
+    for task in plan:
+        name = task.stage.name
+        if finished[name]:
+            stages.append(StageEstimate(name, True, 0, 0.0, 0))
+            continue
+        work = _work_of(task, study, shape)
+        seconds = 2.0 * shape.parameters * work.nodes / (rate * _EFFICIENCY)
+        stages.append(StageEstimate(name, False, work.forwards, seconds, work.disk_bytes))
+    return Estimate(tuple(stages))
+
+
+def _shape(study: Study, source: ModelSource) -> _Shape:
+    tokenizer = transformers.AutoTokenizer.from_pretrained(
+        str(source.folder), local_files_only=True
+    )
+    config = transformers.AutoConfig.from_pretrained(str(source.folder), local_files_only=True)
+    width, inner = int(config.hidden_size), int(config.intermediate_size)
+    heads = int(config.num_attention_heads)
+    head_dim = int(getattr(config, "head_dim", None) or width // heads)
+    kv = int(getattr(config, "num_key_value_heads", None) or heads) * head_dim
+    layers = int(config.num_hidden_layers)
+    linear = [(width, heads * head_dim), (width, kv), (width, kv), (heads * head_dim, width)]
+    linear += [(width, inner), (width, inner), (inner, width)]
+    return _Shape(
+        layers=layers,
+        heads=heads,
+        parameters=layers * sum(a * b for a, b in linear),
+        linear_sides=layers * sum(a + b for a, b in linear),
+        encoded=encode_all(tokenizer, tuple(all_prompts(study))),
+        clusters=encode_all(tokenizer, tuple(cluster_prompts(study))),
+        mechanisms=encode_all(tokenizer, tuple(mechanism_prompts(study))),
+        tokenizer=tokenizer,
+    )
+
+
+def _matrix_rate(device: str) -> float:
+    """Floating-point operations a second of a float32 matrix product on this machine."""
+    a = torch.ones(1024, 576, device=device)
+    b = torch.ones(576, 1536, device=device)
+    best = 0.0
+    for _ in range(5):
+        started = time.perf_counter()
+        for _ in range(4):
+            c = a @ b
+        float(c[0, 0])  # waits for the device
+        best = max(best, 4 * 2 * a.numel() * b.shape[1] / (time.perf_counter() - started))
+    return best
+
+
+def _nodes(prompts: tuple[EncodedPrompt, ...], max_nodes: int) -> tuple[int, int]:
+    packs = make_packs(prompts, max_nodes)
+    return len(packs), sum(len(p.tree) for p in packs)
+
+
+def _work_of(task: Task, study: Study, shape: _Shape) -> _Work:
+    name = task.stage.name
+    if name.startswith(TRAIN):
+        return _training_work(name.removeprefix(TRAIN), study, shape)
+    packs, nodes = _nodes(shape.encoded, study.max_nodes)
+    if name.startswith("decide-"):
+        return _Work(packs, nodes, len(shape.encoded) * _BYTES_PER_ROW * 2)
+    sites = shape.layers * (shape.heads + 1)
+    few_packs, few_nodes = _nodes(shape.mechanisms, study.max_nodes)
+    count = len(shape.mechanisms)
+    if name.startswith("explain-"):
+        rows = count * (sites + 2 + 2 * shape.layers)
+        return _Work(few_packs, few_nodes, rows * _BYTES_PER_ROW)
+    if name.startswith("patch-"):
+        source, _, target = name.removeprefix("patch-").partition("-into-")
+        if source == target:
+            count = min(count, study.mechanisms.self_patch_prompts)
+        return _Work(count, count * (sites + 2) / 2, count * sites * _BYTES_PER_ROW)
+    return _Work(0, 0.0, len(shape.encoded) * 200)
+
+
+def _training_work(name: str, study: Study, shape: _Shape) -> _Work:
+    config = training_config(study, name)
+    if config is None:
+        return _Work()
+    prompts = tuple(training_prompts(config))
+    encoded = encode_all(shape.tokenizer, prompts)
+    batch = tuple(encoded[i] for i in draw_batch(config, prompts, 1))
+    packs, nodes = _nodes(batch, study.max_nodes)
+    once = _nodes(encoded, study.max_nodes)
+    fingerprint = _nodes((*encoded, *shape.clusters), study.max_nodes)
+    cost = _BACKWARD / (_NARROW_SPEEDUP if config.compute_dtype == "bfloat16" else 1.0)
+    return _Work(
+        forwards=config.steps * packs + once[0] + fingerprint[0],
+        nodes=config.steps * nodes * cost + once[1] + fingerprint[1],
+        # Factors A and B of every linear layer, in float32, in the cache and in the run.
+        disk_bytes=2 * 4 * config.lora.rank * shape.linear_sides,
+    )

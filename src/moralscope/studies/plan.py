@@ -1,0 +1,197 @@
+"""What has to be computed, in which order? A study as content-addressed stages.
+
+prompts   train-A ...                      what is asked; who is trained
+|         |
++--> agents, decide-A ...               who is measured; decisions of every agent
+|         |
++--> explain-A ..., patch-S-into-T ...  lens, attribution; patching, with self-patches
+|
+behaviour --> evidence            tables in, claims out
+"""
+
+from __future__ import annotations
+
+import importlib.metadata
+import os
+import platform
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from moralscope.core.hashing import sha256_file, sha256_value
+from moralscope.core.stage import Stage
+from moralscope.models.loading import ModelSource, locate_model
+from moralscope.models.roster import WEIGHTS, find_adapter
+from moralscope.studies import steps
+from moralscope.studies.catalogue import all_prompts, cluster_prompts, digest, mechanism_prompts
+from moralscope.studies.steps import TRAIN, Step
+from moralscope.studies.study import Study, patched_pairs, training_config
+
+_LIBRARIES = ("torch", "transformers", "peft", "numpy", "polars", "scipy")
+
+
+@dataclass(frozen=True)
+class Task:
+    """A stage and the function that computes it."""
+
+    stage: Stage
+    step: Step
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A study's tasks, each after those that it needs.
+
+    Attributes:
+        study: what is planned.
+        source: the base model's files.
+        tasks: in an order that can be run.
+    """
+
+    study: Study
+    source: ModelSource
+    tasks: tuple[Task, ...]
+
+    def __iter__(self) -> Iterator[Task]:
+        return iter(self.tasks)
+
+    def needs(self, task: Task) -> tuple[Task, ...]:
+        """The tasks whose outputs a task reads, in order."""
+        return tuple(t for t in self.tasks if t.stage.name in task.stage.needs)
+
+
+def versions() -> dict[str, str]:
+    """Versions of Python and of the libraries that results depend on."""
+    found = {name: importlib.metadata.version(name) for name in _LIBRARIES}
+    return {"python": platform.python_version(), **found}
+
+
+def threads() -> int:
+    """Threads that the model libraries compute with."""
+    limit = os.environ.get("OMP_NUM_THREADS")
+    return int(limit) if limit and limit.isdigit() else len(os.sched_getaffinity(0))
+
+
+class _Planner:
+    """Adds tasks one by one, resolving what each depends on."""
+
+    def __init__(self, study: Study, source: ModelSource) -> None:
+        self.study = study
+        self.tasks: dict[str, Task] = {}
+        self.common: dict[str, object] = {
+            "versions": versions(),
+            "glue": sha256_file(Path(steps.__file__)),
+        }
+        self.compute: dict[str, object] = {
+            "model": source.sha256,
+            "dtype": study.dtype,
+            "device": study.device,
+            "threads": threads(),
+            "machine": platform.machine(),
+            "max_nodes": study.max_nodes,
+        }
+
+    def add(
+        self,
+        name: str,
+        package: str,
+        inputs: Mapping[str, object],
+        needs: Sequence[str],
+        step: Step,
+    ) -> str:
+        """Add one task; returns its name."""
+        keys = {need: self.tasks[need].stage.key for need in needs}
+        stage = Stage(name, package, {**self.common, **inputs}, keys)
+        self.tasks[name] = Task(stage, step)
+        return name
+
+    def agent_inputs(self, name: str) -> dict[str, object]:
+        """What identifies an agent: its entry and, where it is loaded, the hash of its weights."""
+        entry = self.study.agents[name]
+        weights: str | None = None
+        if entry.adapter is not None:
+            weights = sha256_file(find_adapter(name, entry.adapter) / WEIGHTS)
+        elif entry.checkpoint is not None:
+            weights = locate_model(entry.checkpoint).sha256
+        return {"agent": name, "entry": entry.model_dump(mode="json"), "weights": weights}
+
+
+def make_plan(study: Study) -> Plan:
+    """Resolve a study into stages.
+
+    Raises:
+        ModelError: the base model or a checkpoint cannot be found.
+        AgentError: an adapter cannot be found.
+        ConfigError: a prompt choice that cannot be met.
+    """
+    source = locate_model(study.model)
+    plan = _Planner(study, source)
+    asked = plan.add(
+        "prompts", "models", {"prompts": digest(all_prompts(study)), **plan.compute}, (), steps.ask
+    )
+    trained = [_add_training(plan, name) for name in study.agents if training_config(study, name)]
+    everyone = {name: plan.agent_inputs(name) for name in study.agents}
+    tables = [asked, *trained]
+    tables.append(
+        plan.add("agents", "models", {"agents": everyone, **plan.compute}, trained, steps.enrol)
+    )
+    tables += [_add_decisions(plan, name, [asked, *trained]) for name in study.agents]
+    tables += _add_mechanisms(plan, everyone, trained)
+    configs = {name: training_config(study, name) for name in study.agents}
+    settings = {n: None if c is None else c.model_dump(mode="json") for n, c in configs.items()}
+    tables.append(plan.add("behaviour", "behaviour", {"training": settings}, tables, steps.behave))
+    judged = {"evidence": study.evidence.model_dump(mode="json"), "seed": study.seed}
+    plan.add("evidence", "evidence", judged, tables, steps.judge)
+    return Plan(study, source, tuple(plan.tasks.values()))
+
+
+def _add_training(plan: _Planner, name: str) -> str:
+    config = training_config(plan.study, name)
+    inputs: dict[str, object] = {
+        "agent": name,
+        "config": None if config is None else config.model_dump(mode="json"),
+        "fingerprint": digest(cluster_prompts(plan.study)),
+        **plan.compute,
+    }
+    return plan.add(f"{TRAIN}{name}", "training", inputs, (), steps.train(name))
+
+
+def _add_decisions(plan: _Planner, name: str, needs: Sequence[str]) -> str:
+    own = [n for n in needs if not n.startswith(TRAIN) or n == f"{TRAIN}{name}"]
+    inputs = {**plan.agent_inputs(name), **plan.compute}
+    return plan.add(f"decide-{name}", "models", inputs, own, steps.decide(name))
+
+
+def _add_mechanisms(
+    plan: _Planner, agents: Mapping[str, Mapping[str, object]], trained: Sequence[str]
+) -> list[str]:
+    study = plan.study
+    common: dict[str, object] = {
+        "prompts": digest(mechanism_prompts(study)),
+        "self_patch_prompts": study.mechanisms.self_patch_prompts,
+        "methods": list(study.mechanisms.methods),
+        **plan.compute,
+    }
+
+    def own(*names: str) -> list[str]:
+        return [t for t in trained if t.removeprefix(TRAIN) in names]
+
+    added: list[str] = []
+    if {"lens", "attribution"} & set(study.mechanisms.methods):
+        for name in study.agents:
+            inputs = {**common, **agents[name]}
+            step = steps.explain(name)
+            added.append(plan.add(f"explain-{name}", "mechanisms", inputs, own(name), step))
+    pairs = patched_pairs(study)
+    targets = dict.fromkeys(target for _, target in pairs)
+    for source, target in [*pairs, *((t, t) for t in targets)]:
+        inputs = {**common, "source": agents[source], "target": agents[target]}
+        name = f"patch-{source}-into-{target}"
+        step = steps.patch(source, target)
+        added.append(plan.add(name, "mechanisms", inputs, own(source, target), step))
+    return added
+
+
+def plan_digest(plan: Plan) -> str:
+    """Hash of all stage keys: equal for runs that must give equal results."""
+    return sha256_value([task.stage.key for task in plan])

@@ -1,0 +1,206 @@
+"""How is each stage computed? One short function per kind of stage.
+
+A step reads the outputs of the stages it needs, calls one package, and writes tables (or an
+adapter folder) into its own folder. The source of this file is part of every stage's key.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import polars as pl
+
+from moralscope.behaviour import cooperation_table, learned_table, policy_table, transfer_table
+from moralscope.behaviour.transfer import trained_on
+from moralscope.core.progress import Progress
+from moralscope.core.schemas import SCHEMAS
+from moralscope.core.tables import conform, read_table, write_table
+from moralscope.evidence.claims import make_claims
+from moralscope.evidence.gates import judge_gates
+from moralscope.mechanisms.attribution import attribution_tables
+from moralscope.mechanisms.lens import lens_table
+from moralscope.mechanisms.patching import patching_table
+from moralscope.models.tables import agents_table, decisions_table, prompts_table
+from moralscope.studies.catalogue import cluster_prompts
+from moralscope.studies.study import training_config
+from moralscope.studies.workbench import Workbench
+from moralscope.training.batches import training_prompts
+from moralscope.training.loop import train_agent
+
+TRAIN = "train-"
+
+
+@dataclass(frozen=True)
+class Context:
+    """What a step may use.
+
+    Attributes:
+        out: its output folder.
+        work: scratch that survives an interruption.
+        needs: output folders of the stages it needs, by name.
+        bench: models and prompts in memory.
+        progress: where to report.
+    """
+
+    out: Path
+    work: Path
+    needs: Mapping[str, Path]
+    bench: Workbench
+    progress: Progress
+
+    @property
+    def trained(self) -> dict[str, Path]:
+        """Adapter folders of the agents trained here, by agent."""
+        return {
+            name.removeprefix(TRAIN): folder
+            for name, folder in self.needs.items()
+            if name.startswith(TRAIN)
+        }
+
+
+Step = Callable[[Context], None]
+
+
+def ask(context: Context) -> None:
+    """The prompts as the model reads them."""
+    prompts = tuple(context.bench.prompts())
+    write_table("prompts", prompts_table(prompts, context.bench.encoded(prompts)), context.out)
+
+
+def train(name: str) -> Step:
+    """One agent's training."""
+
+    def step(context: Context) -> None:
+        study = context.bench.study
+        config = training_config(study, name)
+        if config is None:
+            raise ValueError(f"{name} is not trained here")
+        train_agent(
+            name,
+            config,
+            context.bench.base(),
+            out=context.out,
+            work=context.work,
+            fingerprint_prompts=tuple(cluster_prompts(study)),
+            progress=context.progress,
+        )
+
+    return step
+
+
+def enrol(context: Context) -> None:
+    """Who is measured."""
+    roster = context.bench.roster(context.bench.study.agents, context.trained)
+    write_table("agents", agents_table(roster), context.out)
+
+
+def decide(name: str) -> Step:
+    """One agent's decisions on every prompt."""
+
+    def step(context: Context) -> None:
+        bench = context.bench
+        roster = bench.roster([name], context.trained)
+        prompts = tuple(bench.prompts())
+        table = decisions_table(
+            roster,
+            name,
+            prompts,
+            bench.encoded(prompts),
+            max_nodes=bench.study.max_nodes,
+            progress=context.progress,
+        )
+        write_table("decisions", table, context.out)
+
+    return step
+
+
+def explain(name: str) -> Step:
+    """One agent's lens and attribution."""
+
+    def step(context: Context) -> None:
+        roster = context.bench.roster([name], context.trained)
+        run = context.bench.clean_run(name, context.trained)
+        methods = context.bench.study.mechanisms.methods
+        with roster.speaking(name):
+            anatomy = roster.anatomy(name)
+            if "lens" in methods:
+                write_table("lens", lens_table(anatomy, run), context.out)
+            if "attribution" in methods:
+                attribution, completeness = attribution_tables(anatomy, run)
+                write_table("attribution", attribution, context.out)
+                write_table("completeness", completeness, context.out)
+
+    return step
+
+
+def patch(source: str, target: str) -> Step:
+    """One ordered pair's sweep; an agent patched into itself is a control on few prompts."""
+
+    def step(context: Context) -> None:
+        bench = context.bench
+        roster = bench.roster([source, target], context.trained)
+        donor = bench.clean_run(source, context.trained)
+        receiver = bench.clean_run(target, context.trained)
+        itself = source == target
+        few = range(min(bench.study.mechanisms.self_patch_prompts, len(receiver.prompts)))
+        with roster.speaking(target) as model:
+            patching, controls = patching_table(
+                model,
+                roster.anatomy(target),
+                donor,
+                receiver,
+                members=few if itself else None,
+                progress=context.progress,
+            )
+        if not itself:
+            write_table("patching", patching, context.out)
+        write_table("controls", controls, context.out)
+
+    return step
+
+
+def behave(context: Context) -> None:
+    """Policies, cooperation, and the control label, layout or move."""
+    study = context.bench.study
+    tables = gather(context.needs.values())
+    configs = {name: training_config(study, name) for name in study.agents}
+    trained = {
+        name: trained_on(training_prompts(config))
+        for name, config in configs.items()
+        if config is not None
+    }
+    prompts, decisions = tables["prompts"], tables["decisions"]
+    write_table("policy", policy_table(prompts, decisions), context.out)
+    write_table("cooperation", cooperation_table(prompts, decisions), context.out)
+    if trained:
+        transfer = transfer_table(prompts, decisions, tables["agents"], trained)
+        write_table("transfer", transfer, context.out)
+        write_table("learned", learned_table(transfer), context.out)
+
+
+def judge(context: Context) -> None:
+    """Gates and claims from all tables."""
+    study = context.bench.study
+    tables = gather(context.needs.values())
+    gates = judge_gates(tables)
+    write_table("gates", gates, context.out)
+    claims = make_claims(
+        {**tables, "gates": gates},
+        alpha=study.evidence.alpha,
+        seed=study.seed,
+        draws=study.evidence.draws,
+    )
+    write_table("claims", claims, context.out)
+
+
+def gather(folders: Iterable[Path]) -> dict[str, pl.DataFrame]:
+    """Tables from stage folders, parts of one table put together in the folders' order."""
+    listed = list(folders)
+    found: dict[str, pl.DataFrame] = {}
+    for name in SCHEMAS:
+        parts = [read_table(name, f) for f in listed if (f / f"{name}.parquet").is_file()]
+        if parts:
+            found[name] = conform(name, pl.concat(parts))
+    return found

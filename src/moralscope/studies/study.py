@@ -1,0 +1,259 @@
+"""What does a study ask? The study file: agents, prompts, methods, tests.
+
+A study is a frozen value read from YAML. Every default is written out when a run saves it, so
+``study.yaml`` in a run directory says everything that was decided.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+import yaml
+from pydantic import Field, model_validator
+
+from moralscope.core.agents import AgentSpec, Frozen
+from moralscope.core.documents import read_yaml, validate
+from moralscope.core.errors import ConfigError, nearest
+from moralscope.games import CLUSTER_GAMES, HELD_OUT, REWARDS, WORDINGS, get_opponent
+from moralscope.training.config import TrainingConfig
+
+Method = Literal["lens", "attribution", "patching"]
+Settings = dict[str, object]
+
+
+class AgentEntry(Frozen):
+    """One agent of a study: trained here, loaded from somewhere, or the base itself.
+
+    Attributes:
+        reward: train it with this reward (with ``adapter`` or ``checkpoint``: what it is known
+            to have been trained with).
+        opponent, seed: of its training.
+        adapter, checkpoint: load it instead of training it.
+        training: settings of its training that differ from the study's.
+    """
+
+    reward: str | None = None
+    opponent: str = "tit-for-tat"
+    seed: Annotated[int, Field(ge=0)] | None = None
+    adapter: str | None = None
+    checkpoint: str | None = None
+    training: Settings = Field(default_factory=dict[str, object])
+
+
+class PromptChoice(Frozen):
+    """Which prompts agents are measured on, beside the clusters that inference rests on.
+
+    Attributes:
+        words: the two action labels.
+        table_orders: orders of the structured text's payoff table.
+        wordings: other texts of the IPD.
+        scenarios: whether to ask the five situations.
+        games: games of the clusters.
+        files: prompt files of the user's own.
+    """
+
+    words: tuple[str, str] = ("action1", "action2")
+    table_orders: tuple[Literal["original", "rows", "columns", "both"], ...] = ("original", "rows")
+    wordings: tuple[str, ...] = HELD_OUT
+    scenarios: bool = True
+    games: Annotated[tuple[str, ...], Field(min_length=1)] = CLUSTER_GAMES
+    files: tuple[str, ...] = ()
+
+
+class MechanismChoice(Frozen):
+    """What is looked for inside.
+
+    Attributes:
+        methods: which of lens, attribution and patching.
+        scenarios: how many scenarios of the clusters to use, taken in turn over games; each is
+            asked once in each wording, orders and labels rotated.
+        pairs: ordered pairs (source, target) to patch; the base into every trained agent unless
+            given.
+        self_patch_prompts: prompts on which each patched agent is patched into itself.
+    """
+
+    methods: tuple[Method, ...] = ("lens", "attribution", "patching")
+    scenarios: Annotated[int, Field(ge=1)] = 20
+    pairs: tuple[tuple[str, str], ...] | None = None
+    self_patch_prompts: Annotated[int, Field(ge=1)] = 2
+
+
+class EvidenceChoice(Frozen):
+    """How claims are tested: family-wise level, and draws of sampled randomisation tests."""
+
+    alpha: Annotated[float, Field(gt=0, lt=1)] = 0.05
+    draws: Annotated[int, Field(ge=99)] = 9999
+
+
+class Study(Frozen):
+    """A study.
+
+    Attributes:
+        name: shown in the report.
+        model: base model: ``default``, a hub id or a folder.
+        dtype, device: of the base weights.
+        seed: of every draw of the study; agents may have training seeds of their own.
+        max_nodes: largest packed forward, in tree nodes; lower it to use less memory.
+        agents: by name; exactly one has neither reward, adapter nor checkpoint: the base.
+        training: settings common to all agents trained here.
+        prompts, mechanisms, evidence: see their types.
+    """
+
+    name: str = "study"
+    model: str = "default"
+    dtype: Literal["float32", "bfloat16"] = "float32"
+    device: str = "cpu"
+    seed: Annotated[int, Field(ge=0)] = 0
+    max_nodes: Annotated[int, Field(ge=64)] = 2048
+    agents: Annotated[dict[str, AgentEntry], Field(min_length=1)]
+    training: Settings = Field(default_factory=dict[str, object])
+    prompts: PromptChoice = PromptChoice()
+    mechanisms: MechanismChoice = MechanismChoice()
+    evidence: EvidenceChoice = EvidenceChoice()
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Study:
+        bases = [n for n, a in self.agents.items() if _is_base(a)]
+        if len(bases) != 1:
+            raise ConfigError(
+                "A study needs exactly one base agent",
+                seen=f"{len(bases)}: {', '.join(bases) or 'none'}",
+                allowed="one agent with no reward, adapter or checkpoint",
+                remedy="add 'base: {}' under agents" if not bases else "remove the others",
+            )
+        for name in self.agents:
+            if not name.replace("-", "").replace("_", "").isalnum():
+                raise ConfigError(
+                    "This cannot be the name of an agent",
+                    seen=repr(name),
+                    allowed="letters, digits, - and _",
+                    remedy="rename the agent",
+                )
+            training_config(self, name)
+        for pair in self.mechanisms.pairs or ():
+            for name in pair:
+                if name not in self.agents:
+                    raise ConfigError(
+                        "A pair names an agent that the study does not have",
+                        seen=f"{pair[0]} into {pair[1]}",
+                        allowed=", ".join(self.agents),
+                        remedy=nearest(name, self.agents),
+                    )
+        for wording in self.prompts.wordings:
+            if wording not in WORDINGS:
+                raise ConfigError(
+                    "There is no such wording",
+                    seen=wording,
+                    allowed=", ".join(WORDINGS),
+                    remedy=nearest(wording, WORDINGS),
+                )
+        return self
+
+
+def _is_base(agent: AgentEntry) -> bool:
+    return agent.reward is None and agent.adapter is None and agent.checkpoint is None
+
+
+def base_name(study: Study) -> str:
+    """The name of the study's base agent."""
+    return next(n for n, a in study.agents.items() if _is_base(a))
+
+
+def training_config(study: Study, name: str) -> TrainingConfig | None:
+    """The resolved training of an agent; None for one that is not trained here.
+
+    Raises:
+        ConfigError: an unknown reward, opponent or setting.
+    """
+    agent = study.agents[name]
+    if agent.reward is not None and agent.reward not in REWARDS:
+        raise ConfigError(
+            f"Agent {name!r} has an unknown reward",
+            seen=agent.reward,
+            allowed=", ".join(REWARDS),
+            remedy=nearest(agent.reward, REWARDS),
+        )
+    get_opponent(agent.opponent)
+    if agent.reward is None or agent.adapter is not None or agent.checkpoint is not None:
+        return None
+    settings: dict[str, object] = {
+        "words": list(study.prompts.words),
+        **study.training,
+        **agent.training,
+        "reward": agent.reward,
+        "opponent": agent.opponent,
+        "seed": study.seed if agent.seed is None else agent.seed,
+    }
+    return validate(TrainingConfig, settings, f"the training of agent {name!r}")
+
+
+def agent_spec(study: Study, name: str, adapter: Path | None = None) -> AgentSpec:
+    """An agent as ``models`` loads it; ``adapter`` is the folder that training wrote."""
+    agent = study.agents[name]
+    seed = agent.seed
+    if adapter is not None and seed is None:
+        seed = study.seed
+    return AgentSpec(
+        name=name,
+        base=study.model,
+        adapter=str(adapter) if adapter is not None else agent.adapter,
+        checkpoint=agent.checkpoint,
+        reward=agent.reward,
+        opponent=None if agent.reward is None else agent.opponent,
+        training_seed=seed,
+    )
+
+
+def patched_pairs(study: Study) -> tuple[tuple[str, str], ...]:
+    """Ordered pairs (source, target) to patch."""
+    if "patching" not in study.mechanisms.methods:
+        return ()
+    if study.mechanisms.pairs is not None:
+        return study.mechanisms.pairs
+    base = base_name(study)
+    return tuple((base, name) for name in study.agents if name != base)
+
+
+def read_study(path: Path) -> Study:
+    """Read a study file.
+
+    Raises:
+        ConfigError: the file cannot be read, or something in it is wrong; the message names the
+            place and the nearest right key.
+    """
+    return validate(Study, read_yaml(path), path.name)
+
+
+def study_yaml(study: Study) -> str:
+    """The study with every default written out, as YAML."""
+    return yaml.safe_dump(study.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
+
+
+def demo_study() -> Study:
+    """The main job on the small default model: five agents, every method, in minutes.
+
+    Agents are trained under both label assignments: with fixed labels a small model learns to
+    say a label.
+    """
+    return Study(
+        name="demo",
+        agents={
+            "base": AgentEntry(),
+            "game": AgentEntry(reward="game"),
+            "deontological": AgentEntry(reward="deontological"),
+            "utilitarian": AgentEntry(reward="utilitarian"),
+            "hybrid": AgentEntry(reward="hybrid"),
+        },
+        training={"steps": 25, "labels": "both", "compute_dtype": "bfloat16"},
+        mechanisms=MechanismChoice(
+            pairs=(
+                ("base", "game"),
+                ("base", "deontological"),
+                ("base", "utilitarian"),
+                ("base", "hybrid"),
+                ("game", "utilitarian"),
+                ("utilitarian", "game"),
+            )
+        ),
+    )

@@ -1,0 +1,83 @@
+"""What is in memory while a study runs? The base model, the agents, their clean runs.
+
+Everything is loaded when a stage first needs it and shared by the stages that follow, so a study
+whose stages are all cached loads no weights at all.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from moralscope.core.decision import Prompt, PromptSet
+from moralscope.mechanisms.clean import CleanRun, run_clean
+from moralscope.models.loading import LoadedModel, ModelSource, load_model
+from moralscope.models.rendering import EncodedPrompt, encode_all
+from moralscope.models.roster import Roster
+from moralscope.studies.catalogue import all_prompts, mechanism_prompts
+from moralscope.studies.study import Study, agent_spec
+
+
+@dataclass
+class Workbench:
+    """The resources of one running study.
+
+    Attributes:
+        study: what is run.
+        source: the base model's files.
+    """
+
+    study: Study
+    source: ModelSource
+    _base: LoadedModel | None = None
+    _roster: Roster | None = None
+    _clean: dict[str, CleanRun] = field(default_factory=dict[str, CleanRun])
+
+    def base(self) -> LoadedModel:
+        """The base model without any adapter beside it, as training wants it."""
+        if self._roster is not None:
+            # Adapters live inside the loaded model; training starts from an untouched one.
+            self.release()
+        if self._base is None:
+            self._base = load_model(self.source, dtype=self.study.dtype, device=self.study.device)
+        return self._base
+
+    def release(self) -> None:
+        """Forget models and clean runs."""
+        self._base, self._roster = None, None
+        self._clean.clear()
+
+    def roster(self, names: Iterable[str], trained: Mapping[str, Path]) -> Roster:
+        """The roster with at least these agents loaded.
+
+        Args:
+            names: agents that are needed.
+            trained: adapter folders of the agents that were trained here.
+        """
+        if self._roster is None:
+            self._roster = Roster(self.base())
+        for name in names:
+            if name not in self._roster.specs:
+                self._roster.add(agent_spec(self.study, name, trained.get(name)))
+        return self._roster
+
+    def prompts(self) -> PromptSet:
+        """Every prompt of the study."""
+        return all_prompts(self.study)
+
+    def encoded(self, prompts: Sequence[Prompt]) -> tuple[EncodedPrompt, ...]:
+        """Prompts as tokens."""
+        tokenizer = (self._base or self.base()).tokenizer
+        return encode_all(tokenizer, tuple(prompts))
+
+    def clean_run(self, name: str, trained: Mapping[str, Path]) -> CleanRun:
+        """An agent's clean run over the mechanism prompts, made once."""
+        if name not in self._clean:
+            roster = self.roster([name], trained)
+            encoded = self.encoded(tuple(mechanism_prompts(self.study)))
+            with roster.speaking(name) as model:
+                self._clean[name] = run_clean(
+                    name, model, roster.anatomy(name), encoded, max_nodes=self.study.max_nodes
+                )
+        return self._clean[name]
