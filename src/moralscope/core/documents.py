@@ -55,7 +55,9 @@ def read_yaml(path: Path) -> dict[str, object]:
         ) from cause
     try:
         raw: object = yaml.load(text, UniqueKeyLoader)  # noqa: S506 - a safe loader
-    except (yaml.YAMLError, RecursionError) as cause:
+    except ConfigError:
+        raise
+    except (yaml.YAMLError, ValueError, RecursionError) as cause:  # ValueError: an impossible date
         raise ConfigError(
             "The file is not valid YAML",
             seen=f"{path}: {' '.join(str(cause).split())}",
