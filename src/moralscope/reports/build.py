@@ -42,6 +42,8 @@ def build_report(run: Path, progress: Progress = silent) -> Path:
         OutputError: the folder cannot be written.
     """
     content = assemble(read_run(run), progress)
+    total = len(content.figures) + 1
+    progress(ProgressEvent("report", total - 1, total, "page"))
     page, machine, claims = render_page(content), twin(content), claim_rows(content)
     _write_figures(run / "figures", content)
     if "claims" in content.run.tables:
@@ -50,7 +52,6 @@ def build_report(run: Path, progress: Progress = silent) -> Path:
     report = run / "report.html"
     write_text(report, page)
     remove_leftovers(run)
-    total = len(content.figures) + 1
     progress(ProgressEvent("report", total, total, report.name))
     return report
 

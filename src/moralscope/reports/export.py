@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import dataclass
 
 import vl_convert
@@ -35,6 +36,21 @@ def render(figure: Figure) -> Picture:
     """
     spec = styled(figure.chart)
     spec["description"] = f"{figure.title}. {figure.shows}"
-    svg = vl_convert.vegalite_to_svg(spec, allowed_base_urls=[])
+    svg = _renumbered(vl_convert.vegalite_to_svg(spec, allowed_base_urls=[]))
     png = vl_convert.svg_to_png(svg, scale=PNG_SCALE)
     return Picture(json.dumps(spec, indent=1, sort_keys=True, allow_nan=False) + "\n", svg, png)
+
+
+def _renumbered(svg: str) -> str:
+    """The same SVG with its gradients and clips counted from 0.
+
+    The converter counts them over the life of the process, which would make a picture depend on
+    what was drawn before it.
+    """
+    ids = dict.fromkeys(re.findall(r' id="((?:gradient_|clip)\d+)"', svg))
+    names = {old: f"{old.rstrip('0123456789')}{new}" for new, old in enumerate(ids)}
+    return re.sub(
+        r'( id="|url\(#)((?:gradient_|clip)\d+)(?=["\)])',
+        lambda found: found[1] + names.get(found[2], found[2]),
+        svg,
+    )

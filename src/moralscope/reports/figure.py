@@ -15,7 +15,6 @@ import polars as pl
 
 from moralscope.reports.arrange import below
 
-
 _WIDE_LETTER = 7.2
 """Width of a letter of an axis label in the widest of the fonts a reader may have, in pixels."""
 

@@ -85,9 +85,7 @@ def _chart(
         .mark_rule(color=BASE_COLOUR, strokeDash=[4, 3])
         .encode(y="zero:Q"),
         base.mark_area(opacity=0.16).encode(y=alt.Y("low:Q"), y2="high:Q"),
-        base.mark_line().encode(
-            y=alt.Y("median:Q", title=f"Lens read-out towards {positive} (nats)")
-        ),
+        base.mark_line().encode(y=alt.Y("median:Q", title=f"Towards {positive} (nats)")),
         data=rows,
     ).properties(width=360, height=170)
     facet = alt.Facet("panel:N", sort=order, title=None)

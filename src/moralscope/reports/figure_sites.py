@@ -144,10 +144,10 @@ def _pair_heading(pair: str, rows: pl.DataFrame, effects: pl.DataFrame) -> str:
     full = rows.filter(pl.col("kind") == "all")
     single = _flips(rows.filter(pl.col("kind").is_in(_DRAWN)))
     if full.is_empty():
-        return f"{pair}\nno full swap; single patches flip {single}"
+        return f"{pair}\nno full swap\nsingle patches flip {single}"
     ceiling = float(effects.filter(pl.col("kind") == "all").get_column("value").item())
     return (
-        f"{pair}\nfull swap {signed(ceiling)} nats, flips {_flips(full)}; "
+        f"{pair}\nfull swap {signed(ceiling)} nats, flips {_flips(full)}\n"
         f"single patches flip {single}"
     )
 
@@ -206,7 +206,8 @@ def _heatmaps(maps: list[_Panel], legend: str) -> alt.FacetChart:
     rows = [*map(str, heads), "MLP"]
     layers = sorted(drawn.get_column("layer").unique().to_list())
     every = max(1, -(-len(layers) // 10))
-    width = max(3.0, min(14.0, 430 / len(layers)))
+    # Wide enough for a heading, and never larger than half the page.
+    width = 240 / len(layers) if len(layers) < 18 else max(3.0, min(14.0, 430 / len(layers)))
     height = max(3.0, min(14.0, 240 / len(rows)))
     chart = (
         alt.Chart(drawn)
@@ -235,8 +236,7 @@ def _heatmaps(maps: list[_Panel], legend: str) -> alt.FacetChart:
         title=None,
         header=alt.Header(labelExpr="split(datum.label, '\\n')", labelAnchor="start"),
     )
-    columns = min(2 if len(layers) > 4 else 4, len(maps))
-    return panels(chart, facet, columns=columns, spacing=22)
+    return panels(chart, facet, columns=min(2, len(maps)), spacing=22)
 
 
 def _some(rows: list[str]) -> list[str]:

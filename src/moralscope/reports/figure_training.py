@@ -46,11 +46,13 @@ def training_curves(run: Run, colours: dict[str, str]) -> Figure | Absent:
 def _panel(table: pl.DataFrame, column: str, label: str, domain: list[float] | None) -> alt.Chart:
     data = table.select("agent", "training_seed", "step", column)
     scale = alt.Scale(zero=False) if domain is None else alt.Scale(domain=domain)
-    single = data.get_column("step").n_unique() == 1
+    steps = data.get_column("step").unique().sort().to_list()
+    single = len(steps) == 1
+    axis = alt.Axis(values=steps) if len(steps) < 8 else alt.Axis(tickMinStep=1, tickCount=6)
     chart = alt.Chart(data, width=250, height=190)
     marked = chart.mark_point(filled=True, size=60) if single else chart.mark_line()
     return marked.encode(
-        x=alt.X("step:Q", title="Optimiser step", axis=alt.Axis(tickMinStep=1, tickCount=6)),
+        x=alt.X("step:Q", title="Optimiser step", axis=axis),
         y=alt.Y(f"{column}:Q", title=label, scale=scale),
         detail="training_seed:N",
     )

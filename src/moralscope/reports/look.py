@@ -83,7 +83,7 @@ def signed_colour(field: str, cap: float, title: str) -> alt.Color:
         gradientLength=260,
         gradientThickness=10,
         titleLimit=600,
-        values=[-cap, -cap / 2, 0.0, cap / 2, cap],
+        values=[-cap, 0.0, cap],
         labelExpr="datum.value == 0 ? '0' : format(datum.value, '+.2~g')",
     )
     return alt.Color(f"{field}:Q", scale=scale, legend=legend)
@@ -94,7 +94,9 @@ def styled(chart: alt.TopLevelMixin) -> dict[str, object]:
 
     The same chart gives the same specification, byte for byte.
     """
-    spec: dict[str, object] = chart.to_dict()
+    # Data are aggregated already; Altair's limit on rows guards against charting raw tables.
+    with alt.data_transformers.enable("default", max_rows=None):
+        spec: dict[str, object] = chart.to_dict()
     spec["background"] = "white"
     spec["padding"] = {"left": 8, "right": 28, "top": 8, "bottom": 8}
     spec["config"] = {

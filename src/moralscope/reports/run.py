@@ -15,7 +15,7 @@ from pathlib import Path
 import polars as pl
 from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError
 
-from moralscope.core.errors import ConfigError, TableError
+from moralscope.core.errors import ConfigError
 from moralscope.core.hashing import sha256_file
 from moralscope.core.schemas import SCHEMAS
 from moralscope.core.tables import from_rows, read_table
@@ -125,7 +125,7 @@ def read_run(path: Path) -> Run:
             allowed="a folder with tables/*.parquet, as moralscope run leaves it",
             remedy="give the folder that --out named",
         )
-    tables = {name: _read_table(name, folder) for name in present}
+    tables = {name: read_table(name, folder) for name in present}
     if "claims" not in tables and (path / "claims.json").is_file():
         tables["claims"] = _claims_from_json(path / "claims.json")
     manifest_path = path / "manifest.json"
@@ -142,18 +142,6 @@ def read_run(path: Path) -> Run:
         else (),
         agents=_agents(tables),
     )
-
-
-def _read_table(name: str, folder: Path) -> pl.DataFrame:
-    try:
-        return read_table(name, folder)
-    except (pl.exceptions.PolarsError, OSError) as cause:
-        raise TableError(
-            f"Table {name!r} cannot be read",
-            seen=f"{folder / name}.parquet ({cause})",
-            allowed="a whole Parquet file",
-            remedy="run the study again; finished stages are kept",
-        ) from cause
 
 
 def _read_json(path: Path) -> object:
