@@ -312,6 +312,22 @@ def test_a_family_of_the_users_own_is_used(sound: synthetic.Tables) -> None:
     assert "prompts.family = 'mine'" in str(row["query"])
 
 
+def test_agents_without_a_base_are_compared_with_each_other(sound: synthetic.Tables) -> None:
+    part = only(sound, *BEHAVIOUR)
+    part["agents"] = part["agents"].filter(pl.col("kind") != "base")
+    made = claims(part)
+    assert set(made) == {name for name in claims(sound) if name.startswith("difference:")}
+    # Without the base there is no liveness either: differences may stand, absences may not.
+    assert made["difference:game:utilitarian"]["verdict"] == "supported"
+    assert made["difference:deontological:utilitarian"]["verdict"] == NOT_IDENTIFIED
+
+
+def test_prompts_that_are_not_described_make_no_claims(sound: synthetic.Tables) -> None:
+    stranger = sound["prompts"].with_columns(prompt=pl.lit("x") + pl.col("prompt"))
+    made = make_claims({**sound, "prompts": stranger}, draws=DRAWS)
+    assert set(made.get_column("id").str.split(":").list.first().to_list()) == {"learned"}
+
+
 # Rewards
 
 
@@ -354,6 +370,19 @@ def test_four_seeds_are_too_few_and_equal_rewards_do_not_differ() -> None:
     row = same["rewards:game:utilitarian"]
     assert row["verdict"] == NOISE
     assert "an effect of" in str(row["statement"])
+
+
+def test_rewards_of_different_bases_stay_apart() -> None:
+    one = synthetic.replicated(5, {"game": 2.0, "utilitarian": -1.0})
+    rename = {n: t.with_columns(agent=pl.lit("big ") + pl.col("agent"))
+              for n, t in one.items() if "agent" in t.columns}  # fmt: skip
+    rename["agents"] = rename["agents"].with_columns(base=pl.lit("big"))
+    both = {n: pl.concat([one[n], rename[n]]) for n in rename}
+    made = claims({**both, "prompts": one["prompts"]})
+    assert made["rewards:game:utilitarian:base"]["verdict"] == "supported"
+    assert made["rewards:game:utilitarian:big base"]["verdict"] == "supported"
+    assert made["reward:game:base"]["estimate"] == made["reward:game:big base"]["estimate"]
+    assert not [name for name in made if name.startswith("rewards:game:game")]
 
 
 # Patching and attribution
@@ -425,6 +454,30 @@ def test_a_dead_sweep_is_an_artefact(sound: synthetic.Tables) -> None:
     assert row["verdict"] == "artefact"
     assert row["estimate"] is None
     assert "8 sites are dead" in str(row["statement"])
+
+
+def test_a_dead_attribution_is_an_artefact(sound: synthetic.Tables) -> None:
+    dead = synthetic.set_values(
+        sound, "attribution", pl.col("agent") == "game", contribution=pl.lit(0.0)
+    )
+    assert claims(dead)["attribution:game"]["verdict"] == "artefact"
+
+
+def test_a_site_that_is_dead_both_ways_is_left_out(sound: synthetic.Tables) -> None:
+    part = synthetic.set_values(
+        only(sound, *PATCHING), "patching", pl.col("site") != "all", effect=pl.lit(0.0)
+    )
+    for name in ("effect:game<>utilitarian", "asymmetry:game<>utilitarian"):
+        row = claims(part)[name]
+        assert (row["verdict"], row["estimate"]) == ("artefact", None)
+
+
+def test_the_margin_of_attribution_noise_is_its_error(sound: synthetic.Tables) -> None:
+    """Without a completeness table nothing is known of the error, and the gate says so."""
+    bare = {name: frame for name, frame in sound.items() if name != "completeness"}
+    row = claims(bare)["attribution:game"]
+    assert row["verdict"] == "supported"
+    assert "completeness (game): not available" in str(row["gates"])
 
 
 def test_rounded_sites_are_left_out(sound: synthetic.Tables) -> None:
@@ -542,6 +595,14 @@ def test_undecided_without_fingerprint_is_not_identified(sound: synthetic.Tables
     assert made["learned:hybrid"]["verdict"] == NOT_IDENTIFIED
     assert made["learned:game"]["verdict"] == "supported"
     assert claims(synthetic.kill(sound, "game"))["learned:game"]["verdict"] == "artefact"
+
+
+def test_what_was_learned_without_the_control_table_has_no_estimate(
+    sound: synthetic.Tables,
+) -> None:
+    row = claims(only(sound, *BEHAVIOUR, "learned"))["learned:game"]
+    assert (row["estimate"], row["n_units"], row["verdict"]) == (None, 0, NOT_IDENTIFIED)
+    assert "transfer table of the control is not there" in str(row["statement"])
 
 
 # Bad settings

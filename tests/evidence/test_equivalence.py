@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from statsmodels.stats.weightstats import DescrStatsW
 
 from moralscope.core.errors import ConfigError, TableError
-from moralscope.evidence.equivalence import default_margin, tost
+from moralscope.evidence.equivalence import corrected_tost, default_margin, tost
 
 
 @given(st.integers(0, 500), st.integers(2, 25), st.floats(0.05, 3.0))
@@ -44,3 +44,13 @@ def test_default_margin_is_a_tenth_of_the_base() -> None:
     assert default_margin(np.array([2.0, -4.0])) == pytest.approx(0.3)
     with pytest.raises(TableError, match="base log-odds"):
         default_margin(np.array([1.0, np.nan]))
+
+
+def test_correction_for_several_comparisons() -> None:
+    y = np.random.default_rng(1).normal(0.0, 0.2, 10)
+    single = tost(y, 0.2)
+    assert single is not None
+    assert corrected_tost(y, 0.2, 4) == pytest.approx(min(1.0, 4 * single))
+    assert corrected_tost(y, 0.01, 50) == 1.0
+    assert corrected_tost(y, 0.0, 4) is None
+    assert corrected_tost(np.zeros(1), 0.2, 4) is None

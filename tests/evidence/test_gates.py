@@ -255,3 +255,25 @@ def test_an_incomplete_sweep_is_refused(sound: synthetic.Tables) -> None:
 def test_an_unknown_table_is_refused() -> None:
     with pytest.raises(TableError, match="did you mean 'decisions'"):
         judge_gates({"decision": pl.DataFrame()})
+
+
+def test_resolution_of_an_unknown_format_is_not_available(sound: synthetic.Tables) -> None:
+    quantised = {**sound, "agents": sound["agents"].with_columns(dtype=pl.lit("int4"))}
+    assert gate(quantised, "resolution", "game")["passed"] is None
+    assert "dtype int4 is not known" in str(gate(quantised, "resolution", "game")["advice"])
+    assert gate(quantised, "resolution", "patching game>utilitarian")["passed"] is None
+    bare = {"attribution": sound["attribution"]}
+    assert gate(bare, "resolution", "attribution game")["passed"] is None
+
+
+def test_single_answer_tokens_need_no_sum(sound: synthetic.Tables) -> None:
+    first = {**sound, "attribution": sound["attribution"].with_columns(token=pl.lit(0))}
+    assert gate(first, "duplicates", "attribution game")["passed"] is True
+    two = pl.concat([first["attribution"], first["attribution"].with_columns(token=pl.lit(1))])
+    with pytest.raises(TableError, match="no contributions to the whole answer"):
+        judge_gates({"attribution": two})
+
+
+def test_a_full_swap_alone_is_no_sweep(sound: synthetic.Tables) -> None:
+    swap = sound["patching"].filter(pl.col("site") == "all")
+    assert judge_gates({"patching": swap}).height == 0

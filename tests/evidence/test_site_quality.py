@@ -7,7 +7,6 @@ import synthetic
 from hypothesis import given
 from hypothesis import strategies as st
 
-from moralscope.core.errors import TableError
 from moralscope.evidence.site_quality import (
     distinct_columns,
     mantissa_bits,
@@ -50,6 +49,8 @@ def test_stored_bits_see_through_the_claimed_format() -> None:
     assert stored_bits(x.astype(np.float32).astype(np.float64), 23) == 23
     assert stored_bits(x.astype(np.float32).astype(np.float64), 52) == 23
     assert stored_bits(x, 52) == 52
+    assert stored_bits(x.astype(np.float16).astype(np.float64), 7) == 7
+    assert stored_bits(np.zeros(4), 23) == 23
 
 
 def test_two_values_one_ulp_apart_are_not_resolved() -> None:
@@ -70,11 +71,8 @@ def test_resolution_needs_both_spread_and_values() -> None:
     assert resolution(tiny[:, None], tiny[:, None], 23).resolved == (False,)
 
 
-@pytest.mark.parametrize(("name", "bits"), [("torch.bfloat16", 7), ("fp16", 10), ("float32", 23)])
-def test_mantissa_bits(name: str, bits: int) -> None:
+@pytest.mark.parametrize(
+    ("name", "bits"), [("torch.bfloat16", 7), ("fp16", 10), ("float32", 23), ("int4", None)]
+)
+def test_mantissa_bits(name: str, bits: int | None) -> None:
     assert mantissa_bits(name) == bits
-
-
-def test_unknown_format_is_refused() -> None:
-    with pytest.raises(TableError, match="Seen: int4"):
-        mantissa_bits("int4")

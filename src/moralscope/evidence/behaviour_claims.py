@@ -18,7 +18,7 @@ import polars as pl
 
 from moralscope.evidence import queries
 from moralscope.evidence.designs import base_of, trained_agents
-from moralscope.evidence.equivalence import default_margin, tost
+from moralscope.evidence.equivalence import corrected_tost, default_margin
 from moralscope.evidence.intervals import (
     Interval,
     cluster_interval,
@@ -48,25 +48,27 @@ class Behaviour:
         rows: decisions with ``scenario`` and ``labels``.
         family: the prompt family.
         toward: what the positive option is, after "inclined".
-        bases: trained agent to its base agent, where both have defined log-odds.
+        trained: trained agents with defined log-odds.
+        bases: those of them that have a base agent with defined log-odds, to that base.
         margins: base agent to the equivalence margin in nats; 0 where the base's log-odds are nil.
     """
 
     rows: pl.DataFrame
     family: str
     toward: str
+    trained: tuple[str, ...]
     bases: dict[str, str]
     margins: dict[str, float]
 
 
 @dataclass(frozen=True, slots=True)
 class Contrast:
-    """One column of a family of contrasts: who is compared, and how it is called."""
+    """One column of a family of contrasts: who is compared, and whose margin applies."""
 
     id: str
     first: str
     second: str
-    base: str
+    base: str | None
     labels: str | None = None
 
 
@@ -92,11 +94,9 @@ def behaviour(setting: Setting) -> Behaviour | None:
         return None
     rows = on_family(decisions, prompts, family)
     scored = set(rows.filter(pl.col("log_odds").is_not_null()).get_column("agent").to_list())
-    bases: dict[str, str] = {}
-    for name in trained_agents(agents):
-        base = base_of(agents, name)
-        if base is not None and {name, base} <= scored:
-            bases[name] = base
+    trained = tuple(name for name in trained_agents(agents) if name in scored)
+    named = {name: base_of(agents, name) for name in trained}
+    bases = {name: base for name, base in named.items() if base is not None and base in scored}
     of_bases = {
         base: rows.filter(pl.col("agent") == base).get_column("log_odds").drop_nulls().to_numpy()
         for base in dict.fromkeys(bases.values())
@@ -107,7 +107,7 @@ def behaviour(setting: Setting) -> Behaviour | None:
     }
     games = set(rows.get_column("game").to_list())
     toward = "to choose the positive option" if "user" in games else "to defect"
-    return Behaviour(rows, family, toward, bases, margins)
+    return Behaviour(rows, family, toward, trained, bases, margins)
 
 
 def behaviour_findings(setting: Setting) -> Iterator[Finding]:
@@ -119,8 +119,8 @@ def behaviour_findings(setting: Setting) -> Iterator[Finding]:
     yield from contrast_findings(setting, found, changes, "agents")
     yield from _label_findings(setting, found)
     pairs = [
-        Contrast(f"difference:{a}:{b}", a, b, found.bases[a])
-        for a, b in itertools.combinations(found.bases, 2)
+        Contrast(f"difference:{a}:{b}", a, b, found.bases.get(a))
+        for a, b in itertools.combinations(found.trained, 2)
     ]
     yield from contrast_findings(setting, found, pairs, "pairs of agents")
 
@@ -167,7 +167,7 @@ def _finding(
     n = len(values)
     agents = (contrast.first, contrast.second)
     interval = cluster_interval(values, setting.rng("interval", contrast.id), draws=setting.draws)
-    margin = found.margins.get(contrast.base, 0.0)
+    margin = found.margins.get(contrast.base or "", 0.0)
     tests = result.tests
     asserted, observed = _sentences(found, contrast, values, interval, result.p_adjusted)
     return Finding(
@@ -186,7 +186,7 @@ def _finding(
         p_floor=result.floor,
         level=setting.alpha,
         noise=noise_floor(setting, agents),
-        equivalence_p=tost(values, margin) if margin > 0.0 else None,
+        equivalence_p=corrected_tost(values, margin, tests),
         margin=margin if margin > 0.0 else None,
         detectable=None
         if n < 2

@@ -55,3 +55,14 @@ def tost(values: Array, margin: float) -> float | None:
         return 0.0 if abs(mean) < margin else 1.0
     closer = min(mean + margin, margin - mean) / error
     return t_upper_tail(closer, len(y) - 1)
+
+
+def corrected_tost(values: Array, margin: float, tests: int) -> float | None:
+    """``tost`` corrected for ``tests`` comparisons (Bonferroni); None where the margin is zero.
+
+    A margin of zero comes from a base without any preference, a tenth of which is nothing.
+    """
+    if margin == 0.0:
+        return None
+    p = tost(values, margin)
+    return None if p is None else min(1.0, p * tests)

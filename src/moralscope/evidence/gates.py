@@ -165,12 +165,16 @@ def _undefined(agent: str, log_odds: pl.Series) -> Gate:
 
 def _decision_resolution(agent: str, dtype: str, log_odds: pl.Series) -> Gate:
     values = log_odds.drop_nulls().to_numpy()[:, None]
-    if len(values) < MIN_DISTINCT:
-        return Gate(
-            "resolution", agent, None, MIN_STEPS, None,
-            f"Not available: {len(values)} log-odds, {MIN_DISTINCT} or more are needed.",
-        )  # fmt: skip
-    found = resolution(values, values, mantissa_bits(dtype))
+    bits = mantissa_bits(dtype)
+    if bits is None or len(values) < MIN_DISTINCT:
+        reason = (
+            f"the resolution of dtype {dtype} is not known."
+            if bits is None
+            else f"{len(values)} log-odds, {MIN_DISTINCT} or more are needed."
+        )
+        advice = f"Not available: {reason}"
+        return Gate("resolution", agent, None, MIN_STEPS, None, advice)
+    found = resolution(values, values, bits)
     steps, distinct = float(found.steps[0]), int(found.values[0])
     passed = found.resolved[0]
     what = f"Log-odds vary by {steps:.3g} units in the last place ({found.bits} mantissa bits)"

@@ -38,10 +38,15 @@ def learned_findings(setting: Setting) -> Iterator[Finding]:
             interval=bounds[0] if len(bounds) == 1 and None not in bounds[0] else None,
             unit="nats",
             n=n,
+            replicate="memory-one states",
             test="sign of the change from base under each control, 95% interval over states",
             query=queries.trained_change(agent),
             consulted=consult(setting, [agent]),
             decided=learned in LEARNED,
+            missing=None
+            if rows.height
+            else "the transfer table of the control is not there, so its states are not known; "
+            "keep both tables together.",
         )
 
 

@@ -145,8 +145,10 @@ class Finding:
         level: what the floor must lie below; alpha for max-T, alpha/m for Holm.
         noise: numerical noise floor of the estimate; None where the estimate has no noise.
         decided: the decision where there is no p (a count, a control judged elsewhere).
-        equivalence_p, margin: of the two one-sided tests; None where there is no margin.
+        equivalence_p, margin: of the two one-sided tests, corrected for all in the family; None
+            where there is no margin.
         detectable: smallest effect found with 80% power, in the unit of the estimate.
+        replicate: what the units of replication are.
         missing: why the design cannot identify the claim, and what would; None if it can.
     """
 
@@ -170,6 +172,7 @@ class Finding:
     margin: float | None = None
     detectable: float | None = None
     missing: str | None = None
+    replicate: str = "scenarios"
 
 
 def claim_row(setting: Setting, finding: Finding) -> dict[str, object]:
@@ -217,7 +220,7 @@ def _statement(setting: Setting, finding: Finding, standing: Standing, decision:
     reasons = {
         SUPPORTED: _caveat(finding, standing),
         EQUIVALENT: f"Equivalent to zero within a margin of {size(finding.margin)} nats "
-        f"({probability(finding.equivalence_p)}, two one-sided tests).",
+        f"({probability(finding.equivalence_p)}, two one-sided tests, corrected).",
         NOISE: _not_found(setting, finding, standing),
         ARTEFACT: f"Artefact: {' '.join(finding.consulted.failed)}",
         NOT_IDENTIFIED: _not_identified(finding, standing),
@@ -240,7 +243,7 @@ def _not_found(setting: Setting, finding: Finding, standing: Standing) -> str:
     if finding.detectable is None:
         return "Not distinguishable from noise."
     return (
-        f"Not distinguishable from noise: with {finding.n} units an effect of "
+        f"Not distinguishable from noise: with {finding.n} {finding.replicate} an effect of "
         f"{size(finding.detectable)} {finding.unit} would be found with 80% power at the corrected "
         f"level of {setting.alpha:g}."
     )
@@ -251,8 +254,9 @@ def _not_identified(finding: Finding, standing: Standing) -> str:
         return f"Not identified by this design: {finding.missing}"
     if not standing.identified:
         return (
-            f"Not identified by this design: with {finding.n} units no data can give a p below "
-            f"{size(finding.p_floor)}, and {size(finding.level)} is needed; add units."
+            f"Not identified by this design: with {finding.n} {finding.replicate} no data can give "
+            f"a p below {size(finding.p_floor)}, and {size(finding.level)} is needed; add "
+            f"{finding.replicate}."
         )
     return (
         "Not identified by this design: liveness could not be checked, and a dead agent looks the "

@@ -24,7 +24,7 @@ from moralscope.evidence.designs import (
     seeds_to_compare,
     units_to_differ_from_zero,
 )
-from moralscope.evidence.equivalence import tost
+from moralscope.evidence.equivalence import corrected_tost
 from moralscope.evidence.intervals import (
     cluster_t,
     smallest_detectable_effect,
@@ -111,6 +111,7 @@ def _single(
             interval=interval,
             unit="nats",
             n=design.seeds,
+            replicate="training seeds",
             test="sign-flips of training seeds, Holm over rewards; null: symmetric about zero",
             query=queries.reward_change(design.reward, design.base, agents, found.family),
             consulted=_consult(setting, agents, design.base),
@@ -119,7 +120,7 @@ def _single(
             p_floor=min(1.0, sign_flip_floor(design.seeds)),
             level=level,
             noise=noise_floor(setting, [*agents, design.base]),
-            equivalence_p=tost(y, margin) if margin > 0.0 else None,
+            equivalence_p=corrected_tost(y, margin, len(designs)),
             margin=margin if margin > 0.0 else None,
             detectable=None
             if design.seeds < 2
@@ -161,6 +162,7 @@ def _pairs(
             interval=interval,
             unit="nats",
             n=a.seeds + b.seeds,
+            replicate="training seeds",
             test="permutation of reward labels over seeds, Holm over pairs, Welch interval; null: "
             "the rewards are exchangeable",
             query=queries.reward_difference(

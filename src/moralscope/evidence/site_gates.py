@@ -35,14 +35,14 @@ class SiteResults:
 
     Attributes:
         subject: how gates call the sweep.
-        dtype: number format in which it was measured; None if unknown.
+        bits: mantissa bits of the format in which it was measured; None if unknown.
         sites: the K sites.
         values: (prompts, K) what is analysed.
         stored: (prompts, K) the numbers that were rounded when stored.
     """
 
     subject: str
-    dtype: str | None
+    bits: int | None
     sites: tuple[str, ...]
     values: Array
     stored: Array
@@ -105,7 +105,7 @@ def attribution_results(tables: Tables, agent: str) -> SiteResults:
     own = rows.filter((pl.col("agent") == agent) & (pl.col("site") != "bias"))
     found = matrix(own, "prompt", "site", "contribution")
     return SiteResults(
-        f"attribution {agent}", _dtype(tables, agent), found.columns, found.values, found.values
+        f"attribution {agent}", _bits(tables, agent), found.columns, found.values, found.values
     )
 
 
@@ -115,23 +115,23 @@ def patching_results(tables: Tables, name: str, target: str, rows: pl.DataFrame)
     effect = matrix(single, "prompt", "site", "effect")
     stored = matrix(single, "prompt", "site", "patched_log_odds")
     return SiteResults(
-        f"patching {name}", _dtype(tables, target), effect.columns, effect.values, stored.values
+        f"patching {name}", _bits(tables, target), effect.columns, effect.values, stored.values
     )
 
 
-def _dtype(tables: Tables, agent: str) -> str | None:
+def _bits(tables: Tables, agent: str) -> int | None:
     if "agents" not in tables:
         return None
     found = tables["agents"].filter(pl.col("agent") == agent).get_column("dtype").to_list()
-    return found[0] if found else None
+    return mantissa_bits(found[0]) if found else None
 
 
 def faults(results: SiteResults) -> SiteFaults:
     """Which sites of a sweep are clones, dead or unresolved."""
     groups = distinct_columns(results.values)
     rounded: frozenset[str] = frozenset()
-    if results.dtype is not None and len(results.values) >= MIN_DISTINCT:
-        found = resolution(results.values, results.stored, mantissa_bits(results.dtype))
+    if results.bits is not None and len(results.values) >= MIN_DISTINCT:
+        found = resolution(results.values, results.stored, results.bits)
         rounded = frozenset(
             site
             for index, (site, good) in enumerate(zip(results.sites, found.resolved, strict=True))
@@ -181,8 +181,14 @@ def _judge(results: SiteResults) -> Iterator[Row]:
 
 def _judge_resolution(results: SiteResults, found: SiteFaults, alive: int) -> Row:
     subject = ("resolution", results.subject)
-    if results.dtype is None:
-        return _row(subject, None, 0, "Not available: the dtype is not known.", passed=None)
+    if results.bits is None:
+        return _row(
+            subject,
+            None,
+            0,
+            "Not available: the resolution of the dtype is not known.",
+            passed=None,
+        )
     if len(results.values) < MIN_DISTINCT:
         return _row(subject, None, 0, "Not available: too few prompts.", passed=None)
     advice = (

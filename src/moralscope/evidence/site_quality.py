@@ -13,7 +13,6 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from moralscope.core.errors import TableError
 from moralscope.evidence.resampling import Array
 
 MANTISSA_BITS = {"bfloat16": 7, "float16": 10, "float32": 23, "float64": 52}
@@ -58,23 +57,14 @@ def distinct_columns(values: Array) -> Distinct:
     )
 
 
-def mantissa_bits(dtype: str) -> int:
+def mantissa_bits(dtype: str) -> int | None:
     """Stored mantissa bits of a dtype's name (``float32``, ``torch.bfloat16``, ``bf16``).
 
-    Raises:
-        TableError: the format is not known.
+    None for a format without a mantissa or not known, whose resolution cannot be judged.
     """
     short = {"bf16": "bfloat16", "fp16": "float16", "fp32": "float32", "fp64": "float64"}
     name = dtype.removeprefix("torch.")
-    name = short.get(name, name)
-    if name not in MANTISSA_BITS:
-        raise TableError(
-            "The resolution of this number format is not known",
-            seen=dtype,
-            allowed=", ".join(MANTISSA_BITS),
-            remedy="name the dtype in which the agents were measured in the agents table",
-        )
-    return MANTISSA_BITS[name]
+    return MANTISSA_BITS.get(short.get(name, name))
 
 
 def stored_bits(values: Array, claimed: int) -> int:
