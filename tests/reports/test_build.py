@@ -65,6 +65,9 @@ def test_the_twin_says_what_the_page_says(reported: Path) -> None:
     page, twin = read_page(reported), twin_of(reported)
     assert twin["headline"] == page.one("p", class_="lead").text
     assert twin["manifest_sha256"] == sha256_file(reported / "manifest.json")
+    for key, column in (("can_say", "can-say"), ("cannot_say", "cannot-say")):
+        shown = [item.all("a")[0].attributes["href"] for item in page.one(id=column).all("li")]
+        assert [page.one("li", id=link[1:]).one("code").text for link in shown] == twin[key]
     claims = twin["claims"]
     findings = page.all("li", class_="finding")
     assert len(claims) == len(findings)

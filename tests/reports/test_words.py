@@ -10,7 +10,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from moralscope.core.tables import from_rows
-from moralscope.reports.findings import VERDICTS, group_findings, headline, verdict_counts
+from moralscope.reports.findings import (
+    VERDICTS,
+    can_say,
+    cannot_say,
+    group_findings,
+    headline,
+    verdict_counts,
+)
 from moralscope.reports.look import AGENT_COLOURS, BASE_COLOUR, DIVERGING, agent_colours
 from moralscope.reports.numbers import duration, p_value, plain, probability, signed
 
@@ -118,7 +125,8 @@ CLAIMS = st.lists(
 def table(claims: list[dict[str, object]]) -> pl.DataFrame:
     rows = [
         {
-            "id": f"kind{i % 2}.{i}", "statement": "s", "low": None, "high": None, "n_units": 1,
+            "id": f"kind_{'ab'[i % 2]}.{i}",
+            "statement": "s", "low": None, "high": None, "n_units": 1,
             "test": "t", "gates": "", "query": "q", **claim,
         }
         for i, claim in enumerate(claims)
@@ -130,13 +138,41 @@ def table(claims: list[dict[str, object]]) -> pl.DataFrame:
 def test_every_claim_is_in_one_group_and_counted_once(claims: list[dict[str, object]]) -> None:
     groups = group_findings(table(claims))
     ids = [finding.id for group in groups for finding in group.findings]
-    assert sorted(ids) == sorted(f"kind{i % 2}.{i}" for i in range(len(claims)))
+    assert sorted(ids) == sorted(f"kind_{'ab'[i % 2]}.{i}" for i in range(len(claims)))
     assert sum(verdict_counts(groups).values()) == len(claims)
     for group in groups:
         registered = [finding.registered for finding in group.findings]
         assert registered == sorted(registered, reverse=True)
     anchors = [finding.anchor for group in groups for finding in group.findings]
     assert len(set(anchors)) == len(anchors)
+
+
+@given(CLAIMS)
+def test_the_summary_varies_its_kinds_and_keeps_to_its_verdicts(
+    claims: list[dict[str, object]],
+) -> None:
+    groups = group_findings(table(claims))
+    stands = {f.id for g in groups for f in g.findings
+              if f.verdict in ("supported", "equivalent")}  # fmt: skip
+    other = {f.id for g in groups for f in g.findings if g.words.slug == "other"}
+    everything = {f.id for g in groups for f in g.findings}
+    said, unsaid = can_say(groups), cannot_say(groups)
+    assert {f.id for f in said} <= stands
+    assert {f.id for f in unsaid} <= everything - stands - other
+    assert len(said) == min(5, len(stands))
+    for chosen, pool in ((said, stands), (unsaid, everything - stands - other)):
+        if len(pool) > 1 and len({i.split(".")[0] for i in pool}) > 1:
+            assert {f.kind for f in chosen} == {"kind_a", "kind_b"}
+
+
+def test_kinds_are_the_first_word_of_an_id() -> None:
+    groups = group_findings(
+        table([{"verdict": "supported", "registered": False, "estimate": x, "unit": "nats"}
+               for x in (100.0, 1.0, 50.0)])
+    )  # fmt: skip
+    bars = {f.id: f.bar for f in groups[0].findings}
+    assert bars["kind_a.0"].scale == bars["kind_a.2"].scale == "scale 0 to 100 nats"
+    assert bars["kind_b.1"].scale == "scale 0 to 1.00 nats"
 
 
 @given(CLAIMS)

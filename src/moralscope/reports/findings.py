@@ -120,6 +120,11 @@ class Finding:
     bar: Bar | None
 
     @property
+    def kind(self) -> str:
+        """What sort of claim it is: the first word of its id."""
+        return _kind(self.id)
+
+    @property
     def numbers(self) -> str:
         """Estimate and interval in words; empty without an estimate."""
         if self.estimate is None:
@@ -168,7 +173,7 @@ def _bars(rows: Sequence[dict[str, object]]) -> list[Bar | None]:
     A change in log-odds and a single head's contribution have the same unit and sizes far apart,
     hence the second condition.
     """
-    kinds = [(row["unit"], re.split(r"[^A-Za-z_]", str(row["id"]))[0]) for row in rows]
+    kinds = [(row["unit"], _kind(str(row["id"]))) for row in rows]
     ends: dict[tuple[object, str], list[float]] = {}
     for kind, row in zip(kinds, rows, strict=True):
         numbers = [row["estimate"], row["low"], row["high"]]
@@ -194,6 +199,34 @@ def _bar(row: dict[str, object], low: float, high: float) -> Bar | None:
         high=place(row["high"]),
         scale=f"scale {plain(low)} to {plain(high)} {row['unit']}",
     )
+
+
+def _kind(identifier: str) -> str:
+    return re.split(r"[^A-Za-z_]", identifier)[0]
+
+
+def can_say(groups: Sequence[VerdictGroup], at_most: int = 5) -> tuple[Finding, ...]:
+    """A few claims that stand, of as many kinds as there are."""
+    return _varied(groups, ("supported", "equivalent"), at_most)
+
+
+def cannot_say(groups: Sequence[VerdictGroup], at_most: int = 5) -> tuple[Finding, ...]:
+    """A few claims that do not stand, of as many kinds as there are."""
+    return _varied(groups, ("unidentified", "artefact", "noise"), at_most)
+
+
+def _varied(
+    groups: Sequence[VerdictGroup], slugs: tuple[str, ...], at_most: int
+) -> tuple[Finding, ...]:
+    """The first of each kind, then the second of each, and so on."""
+    found = {group.words.slug: group.findings for group in groups}
+    listed = [finding for slug in slugs for finding in found.get(slug, ())]
+    seen: dict[str, int] = {}
+    ranked: list[tuple[int, int]] = []
+    for place, finding in enumerate(listed):
+        seen[finding.kind] = seen.get(finding.kind, -1) + 1
+        ranked.append((seen[finding.kind], place))
+    return tuple(listed[place] for _, place in sorted(ranked)[:at_most])
 
 
 def verdict_counts(groups: Sequence[VerdictGroup]) -> dict[str, int]:

@@ -17,7 +17,7 @@ from markupsafe import Markup
 
 from moralscope.reports import numbers
 from moralscope.reports.content import Content, Drawn
-from moralscope.reports.findings import VERDICTS, headline, verdict_counts
+from moralscope.reports.findings import VERDICTS, can_say, cannot_say, headline, verdict_counts
 from moralscope.reports.run import Manifest
 
 SHOWN_AT_ONCE = 4
@@ -54,6 +54,8 @@ def render_page(content: Content) -> str:
         verdicts=VERDICTS,
         counts=verdict_counts(content.groups),
         headline=headline(content.groups),
+        can_say=can_say(content.groups),
+        cannot_say=cannot_say(content.groups),
         figures=figures,
         drawn=Drawn,
         option_words=content.run.option_words,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import asdict
 
 from moralscope.reports.content import Content, Drawn
-from moralscope.reports.findings import headline, verdict_counts
+from moralscope.reports.findings import can_say, cannot_say, headline, verdict_counts
 
 CLAIM_FIELDS = (
     "id", "statement", "estimate", "low", "high", "unit", "n_units", "test", "p", "p_adjusted",
@@ -30,6 +30,8 @@ def twin(content: Content) -> dict[str, object]:
         "moralscope": manifest.moralscope if manifest else "",
         "manifest_sha256": content.run.manifest_sha256,
         "headline": headline(content.groups),
+        "can_say": [finding.id for finding in can_say(content.groups)],
+        "cannot_say": [finding.id for finding in cannot_say(content.groups)],
         "verdicts": verdict_counts(content.groups),
         "claims": claim_rows(content),
         "agents": [
