@@ -11,7 +11,20 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
 FOLDERS = ("src", "tests", "docs", "examples", "benchmarks", "tools", ".ci", ".github")
-TEXTS = {".py", ".md", ".yaml", ".yml", ".toml", ".txt", ".cff", ".html", ".css", ".js", ".jinja", ""}
+TEXTS = {
+    ".py",
+    ".md",
+    ".yaml",
+    ".yml",
+    ".toml",
+    ".txt",
+    ".cff",
+    ".html",
+    ".css",
+    ".js",
+    ".jinja",
+    "",
+}
 LINES_OF_A_FILE = 400
 LINES_OF_A_FUNCTION = 70
 

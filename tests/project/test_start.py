@@ -6,6 +6,7 @@ import os
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import pytest
 
@@ -53,6 +54,33 @@ def test_the_start_is_quick(code: str):
         if min(seconds) <= START_SECONDS:
             break  # the fastest is what the program needs; slower ones measure the machine
     assert min(seconds) <= START_SECONDS
+
+
+WITHOUT_STACK = """
+import sys
+
+class Hidden:
+    def find_spec(self, name, path=None, target=None):
+        if name.partition(".")[0] in ("torch", "transformers", "peft", "safetensors"):
+            raise ModuleNotFoundError(f"No module named {name!r}", name=name)
+
+sys.meta_path.insert(0, Hidden())
+from moralscope.cli.main import main
+sys.exit(main(sys.argv[1:]))
+"""
+
+
+def test_without_the_model_stack_the_demo_says_how_to_install_it(tmp_path: Path):
+    result = subprocess.run(
+        [sys.executable, "-c", WITHOUT_STACK, "demo", "--out", str(tmp_path / "demo")],
+        check=False, capture_output=True, text=True,
+    )  # fmt: skip
+    told = " ".join((result.stdout + result.stderr).split())
+    assert result.returncode == 2
+    assert "The model stack is not installed" in told
+    assert 'pip install "moralscope[models]"' in told
+    assert "Traceback" not in told
+    assert not (tmp_path / "demo").exists()
 
 
 def test_version_is_the_one_of_the_metadata():

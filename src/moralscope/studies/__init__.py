@@ -27,6 +27,8 @@ _HOMES = {
     "read_study": "study",
 }
 
+_WITH_MODELS = {"estimate", "runner"}
+
 __all__ = [
     "Estimate",
     "Plan",
@@ -44,4 +46,7 @@ __all__ = [
 def __getattr__(name: str) -> object:
     if name not in _HOMES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(importlib.import_module(f"{__name__}.{_HOMES[name]}"), name)
+    home = _HOMES[name]
+    if home in _WITH_MODELS:
+        importlib.import_module("moralscope.models")  # says how to install what is missing
+    return getattr(importlib.import_module(f"{__name__}.{home}"), name)
