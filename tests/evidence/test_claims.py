@@ -5,6 +5,7 @@ import polars as pl
 import pytest
 import synthetic
 from scipy import stats
+from statsmodels.stats.power import TTestPower
 
 from moralscope.core.errors import ConfigError, TableError
 from moralscope.core.tables import conform
@@ -123,6 +124,21 @@ def test_labels_keep_their_sign(made: dict[str, dict[str, object]]) -> None:
     assert row["estimate"] == pytest.approx(weakest)
     assert row["p_adjusted"] == max(made[p]["p_adjusted"] for p in parts)
     assert row["low"] < row["estimate"] < row["high"]
+    undecided = [made[f"change:hybrid:{labels}"]["p_adjusted"] for labels in synthetic.LABELS]
+    assert undecided[0] != undecided[1]
+    assert made["labels:hybrid"]["p_adjusted"] == max(undecided)
+
+
+def test_the_detectable_effect_is_that_of_the_corrected_level(
+    sound: synthetic.Tables, made: dict[str, dict[str, object]]
+) -> None:
+    d = sound["decisions"]
+    own = {a: d.filter(pl.col("agent") == a) for a in ("hybrid", "base")}
+    change = own["base"].select("scenario", x=own["hybrid"]["log_odds"] - own["base"]["log_odds"])
+    spread = np.std([g["x"].mean() for _, g in change.group_by("scenario")], ddof=1)
+    power = TTestPower().solve_power(nobs=20, alpha=0.05 / 4, power=0.8, alternative="two-sided")
+    words = f"with 20 scenarios an effect of {float(power) * spread:.3g} nats would be found"
+    assert words in str(made["change:hybrid"]["statement"])
 
 
 def test_a_label_learner_is_seen(sound: synthetic.Tables) -> None:
@@ -489,6 +505,30 @@ def test_rounded_sites_are_left_out(sound: synthetic.Tables) -> None:
     row = claims(rounded)["attribution:game"]
     assert "of 7 distinct sites" in str(row["statement"])
     assert "L1.mlp" in str(row["statement"])
+
+
+def test_sites_below_the_noise_floor_have_no_effect(sound: synthetic.Tables) -> None:
+    """Planted are 1.2, 0.4 and 0.2 nats; a floor of 0.3 leaves two of them, one of 2 none."""
+    for floor, verdict, count in ((0.3, "supported", "2 of 8"), (2.0, NOISE, "Of 8")):
+        part = synthetic.set_values(
+            only(sound, *PATCHING), "controls", pl.col("subject") == "utilitarian",
+            value=pl.lit(floor),
+        )  # fmt: skip
+        # The gate fails as well at this size; judge the rule alone by declaring it passed.
+        part["gates"] = judge_gates(part).with_columns(passed=pl.lit(True))
+        row = claims(part)["patching:game>utilitarian"]
+        assert row["verdict"] == verdict
+        assert str(row["statement"]).startswith(count)
+
+
+def test_attribution_below_its_own_error_is_no_effect(sound: synthetic.Tables) -> None:
+    """An error of 0.3 nats passes the gate where the logit difference is large enough."""
+    coarse = synthetic.set_values(
+        sound, "completeness", pl.col("agent") == "base",
+        error=pl.lit(0.3), logit_diff=pl.lit(10_000.0),
+    )  # fmt: skip
+    statement = str(claims(coarse)["attribution:game"]["statement"])
+    assert statement.startswith("In 2 of 8 distinct sites")
 
 
 @pytest.mark.parametrize("agent", ["game", "base"])
