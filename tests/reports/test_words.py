@@ -109,6 +109,12 @@ def test_signed_colours_darken_evenly_from_the_middle() -> None:
     assert 1.05 / (light[-1] + 0.05) > 4.5
 
 
+def test_verdict_symbols_differ_so_that_colour_is_never_alone() -> None:
+    symbols = [words.symbol for words in VERDICTS]
+    assert len(set(symbols)) == len(symbols) == 5
+    assert all(len(symbol) == 1 for symbol in symbols)
+
+
 CLAIMS = st.lists(
     st.fixed_dictionaries(
         {

@@ -21,7 +21,7 @@ from moralscope.core.progress import Progress, ProgressEvent, silent
 from moralscope.reports.content import Content, Drawn, assemble
 from moralscope.reports.page import render_page
 from moralscope.reports.run import read_run
-from moralscope.reports.twin import claim_rows, twin
+from moralscope.reports.twin import twin
 
 
 def build_report(run: Path, progress: Progress = silent) -> Path:
@@ -44,10 +44,10 @@ def build_report(run: Path, progress: Progress = silent) -> Path:
     content = assemble(read_run(run), progress)
     total = len(content.figures) + 1
     progress(ProgressEvent("report", total - 1, total, "page"))
-    page, machine, claims = render_page(content), twin(content), claim_rows(content)
+    page, machine = render_page(content), twin(content)
     _write_figures(run / "figures", content)
     if "claims" in content.run.tables:
-        write_json(run / "claims.json", claims)
+        write_json(run / "claims.json", content.run.tables["claims"].to_dicts())
     write_json(run / "report.json", machine)
     report = run / "report.html"
     write_text(report, page)

@@ -159,7 +159,7 @@ def _ceiling(table: pl.DataFrame) -> str:
     if full.is_empty():
         return f"Single patches flip {single}; no full swap was run, so there is no ceiling."
     return (
-        f"Swapping everything is the ceiling (over each map): it flips {_flips(full)} decisions, "
+        f"Swapping everything at once (over each map) flips {_flips(full)} decisions, "
         f"single patches {single}."
     )
 

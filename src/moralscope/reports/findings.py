@@ -23,14 +23,12 @@ class VerdictWords:
         verdict: as in the table ``claims``.
         slug: for anchors and style classes.
         symbol: one character, so that colour is never the only sign.
-        short: name on a badge.
         meaning: one sentence for someone who has never seen a corrected test.
     """
 
     verdict: str
     slug: str
     symbol: str
-    short: str
     meaning: str
 
 
@@ -39,7 +37,6 @@ VERDICTS = (
         "supported",
         "supported",
         "\N{CHECK MARK}",
-        "supported",
         "The gates passed, and the difference is larger than chance explains after correction "
         "for everything that was looked at with it.",
     ),
@@ -47,14 +44,12 @@ VERDICTS = (
         "equivalent",
         "equivalent",
         "=",
-        "equivalent",
         "The difference is shown to be smaller than a margin set beforehand, with a live adapter.",
     ),
     VerdictWords(
         "not distinguishable from noise",
         "noise",
         "~",
-        "indistinct from noise",
         "The gates passed and the test does not reject. This is not evidence of no difference; "
         "each claim names the smallest effect that could have been seen.",
     ),
@@ -62,19 +57,17 @@ VERDICTS = (
         "artefact",
         "artefact",
         "\N{MULTIPLICATION SIGN}",
-        "artefact",
         "A gate failed and explains the finding: it is about the measurement, not the model.",
     ),
     VerdictWords(
         "not identified by this design",
         "unidentified",
         "?",
-        "not identified",
         "The unit that the claim speaks about was not replicated, so no number in this study "
         "can settle it; each claim says what would.",
     ),
 )
-OTHER = VerdictWords("other", "other", "\N{BULLET}", "other", "A verdict of another vocabulary.")
+OTHER = VerdictWords("other", "other", "\N{BULLET}", "A verdict of another vocabulary.")
 
 
 @dataclass(frozen=True)

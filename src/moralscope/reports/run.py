@@ -35,7 +35,11 @@ class StageRecord(BaseModel):
 
 
 class Manifest(BaseModel):
-    """``manifest.json``; every field may be absent in a run made elsewhere."""
+    """``manifest.json``; every field may be absent in a run made elsewhere.
+
+    ``seconds_total`` is how long the last command took, ``seconds_computing`` what its stages
+    took when they were computed, be that then or earlier.
+    """
 
     model_config = ConfigDict(frozen=True, extra="allow")
 
@@ -46,6 +50,7 @@ class Manifest(BaseModel):
     platform: dict[str, object] = {}
     model: dict[str, object] = {}
     seconds_total: float | None = None
+    seconds_computing: float | None = None
     peak_memory_gib: float | None = None
     stages: tuple[StageRecord, ...] = ()
     tables: dict[str, dict[str, object]] = {}

@@ -13,7 +13,7 @@ CLAIM_FIELDS = (
 )  # fmt: skip
 
 
-def claim_rows(content: Content) -> list[dict[str, object]]:
+def _claim_rows(content: Content) -> list[dict[str, object]]:
     """The claims in the order of the page, with the columns of their table."""
     return [
         {field: getattr(finding, field) for field in CLAIM_FIELDS}
@@ -33,7 +33,7 @@ def twin(content: Content) -> dict[str, object]:
         "can_say": [finding.id for finding in can_say(content.groups)],
         "cannot_say": [finding.id for finding in cannot_say(content.groups)],
         "verdicts": verdict_counts(content.groups),
-        "claims": claim_rows(content),
+        "claims": _claim_rows(content),
         "agents": [
             {
                 **asdict(card.facts),
