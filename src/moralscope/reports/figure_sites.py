@@ -189,36 +189,21 @@ def saturation(values: pl.Series) -> float:
 
 
 def _heatmaps(maps: list[_Panel], legend: str) -> alt.FacetChart:
-    drawn = pl.concat(
-        panel.frame.filter(pl.col("kind").is_in(_DRAWN)).select(
-            pl.lit(panel.heading).alias("panel"),
-            "layer",
-            pl.when(pl.col("kind") == "mlp")
-            .then(pl.lit("MLP"))
-            .otherwise(pl.format("{}", "head"))
-            .alias("component"),
-            "value",
-        )
-        for panel in maps
-    )
-    cap = saturation(drawn.get_column("value"))
-    heads = sorted({int(c) for c in drawn.get_column("component").unique().to_list() if c != "MLP"})
-    rows = [*map(str, heads), "MLP"]
-    layers = sorted(drawn.get_column("layer").unique().to_list())
+    cells = pl.concat(_cells(panel) for panel in maps)
+    cap = saturation(cells.get_column("value"))
+    heads = cells.get_column("component").unique().to_list()
+    rows = [*sorted((head for head in heads if head != "MLP"), key=int), "MLP"]
+    layers = cells.get_column("layer").unique().sort().to_list()
     every = max(1, -(-len(layers) // 10))
     # Wide enough for a heading, and never larger than half the page.
     width = 240 / len(layers) if len(layers) < 18 else max(3.0, min(14.0, 430 / len(layers)))
     height = max(3.0, min(14.0, 240 / len(rows)))
+    ticks = alt.Axis(values=layers[::every], labelAngle=0, ticks=False)
     chart = (
-        alt.Chart(drawn)
+        alt.Chart(cells)
         .mark_rect()
         .encode(
-            x=alt.X(
-                "layer:O",
-                title="Layer",
-                sort=layers,
-                axis=alt.Axis(values=layers[::every], labelAngle=0, ticks=False),
-            ),
+            x=alt.X("layer:O", title="Layer", sort=layers, axis=ticks),
             y=alt.Y(
                 "component:O",
                 title="Head",
@@ -229,14 +214,23 @@ def _heatmaps(maps: list[_Panel], legend: str) -> alt.FacetChart:
         )
         .properties(width=alt.Step(width), height=alt.Step(height))
     )
-    headings = [panel.heading for panel in maps]
     facet = alt.Facet(
         "panel:N",
-        sort=headings,
+        sort=[panel.heading for panel in maps],
         title=None,
         header=alt.Header(labelExpr="split(datum.label, '\\n')", labelAnchor="start"),
     )
     return panels(chart, facet, columns=min(2, len(maps)), spacing=22)
+
+
+def _cells(panel: _Panel) -> pl.DataFrame:
+    """The drawn components of a panel: columns panel, layer, component (head or MLP), value."""
+    component = pl.when(pl.col("kind") == "mlp").then(pl.lit("MLP")).otherwise(
+        pl.format("{}", "head")
+    )  # fmt: skip
+    return panel.frame.filter(pl.col("kind").is_in(_DRAWN)).select(
+        pl.lit(panel.heading).alias("panel"), "layer", component.alias("component"), "value"
+    )
 
 
 def _some(rows: list[str]) -> list[str]:

@@ -89,6 +89,55 @@ def signed_colour(field: str, cap: float, title: str) -> alt.Color:
     return alt.Color(f"{field}:Q", scale=scale, legend=legend)
 
 
+_CONFIG: dict[str, object] = {
+    "aria": False,
+    "font": FONT,
+    "view": {"stroke": None, "continuousWidth": 280, "continuousHeight": 200},
+    "axis": {
+        "labelColor": FAINT,
+        "titleColor": INK,
+        "titleFontWeight": "normal",
+        "titleFontSize": 12,
+        "labelFontSize": 11,
+        "gridColor": GRID,
+        "domainColor": "#9aa5b1",
+        "tickColor": "#9aa5b1",
+        "titlePadding": 8,
+        "labelLimit": 260,
+    },
+    "legend": {
+        "orient": "top",
+        "labelFontSize": 12,
+        "titleFontSize": 12,
+        "titleFontWeight": "normal",
+        "titleColor": FAINT,
+        "labelColor": INK,
+        "labelLimit": 240,
+        "symbolStrokeWidth": 2.5,
+        "symbolOpacity": 1,
+        "columns": 6,
+        "columnPadding": 26,
+    },
+    "header": {
+        "labelFontSize": 12,
+        "labelFontWeight": "bold",
+        "labelColor": INK,
+        "titleFontWeight": "normal",
+        "titleColor": FAINT,
+        "labelLimit": 520,
+    },
+    "title": {
+        "fontSize": 13,
+        "fontWeight": "bold",
+        "color": INK,
+        "anchor": "start",
+        "frame": "group",
+        "offset": 8,
+    },
+    "line": {"strokeWidth": 2},
+}
+
+
 def styled(chart: alt.TopLevelMixin) -> dict[str, object]:
     """The Vega-Lite specification of a chart in the style of the report, a JSON value.
 
@@ -99,51 +148,5 @@ def styled(chart: alt.TopLevelMixin) -> dict[str, object]:
         spec: dict[str, object] = chart.to_dict()
     spec["background"] = "white"
     spec["padding"] = {"left": 8, "right": 28, "top": 8, "bottom": 8}
-    spec["config"] = {
-        "aria": False,
-        "font": FONT,
-        "view": {"stroke": None, "continuousWidth": 280, "continuousHeight": 200},
-        "axis": {
-            "labelColor": FAINT,
-            "titleColor": INK,
-            "titleFontWeight": "normal",
-            "titleFontSize": 12,
-            "labelFontSize": 11,
-            "gridColor": GRID,
-            "domainColor": "#9aa5b1",
-            "tickColor": "#9aa5b1",
-            "titlePadding": 8,
-            "labelLimit": 260,
-        },
-        "legend": {
-            "orient": "top",
-            "labelFontSize": 12,
-            "titleFontSize": 12,
-            "titleFontWeight": "normal",
-            "titleColor": FAINT,
-            "labelColor": INK,
-            "labelLimit": 240,
-            "symbolStrokeWidth": 2.5,
-            "symbolOpacity": 1,
-            "columns": 6,
-            "columnPadding": 26,
-        },
-        "header": {
-            "labelFontSize": 12,
-            "labelFontWeight": "bold",
-            "labelColor": INK,
-            "titleFontWeight": "normal",
-            "titleColor": FAINT,
-            "labelLimit": 520,
-        },
-        "title": {
-            "fontSize": 13,
-            "fontWeight": "bold",
-            "color": INK,
-            "anchor": "start",
-            "frame": "group",
-            "offset": 8,
-        },
-        "line": {"strokeWidth": 2},
-    }
+    spec["config"] = _CONFIG
     return spec
