@@ -37,7 +37,7 @@ test: $(READY) ## Every test, with branch coverage
 	$(BIN)/python -m pytest $(COVERAGE)
 
 test-fast: $(READY) ## The tests that a developer runs all the time
-	$(BIN)/python -m pytest -m "not slow"
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m "not slow" -n 2 --dist loadfile
 
 check: lint types imports docs wheel test ## Everything that CI checks
 
