@@ -94,14 +94,14 @@ class _Planner:
     def add(
         self,
         name: str,
-        package: str,
+        what: tuple[str, str],
         inputs: Mapping[str, object],
         needs: Sequence[str],
         step: Step,
     ) -> str:
-        """Add one task; returns its name."""
+        """Add one task, ``what`` being its package and kind of work; returns its name."""
         keys = {need: self.tasks[need].stage.key for need in needs}
-        stage = Stage(name, package, {**self.common, **inputs}, keys)
+        stage = Stage(name, *what, {**self.common, **inputs}, keys)
         self.tasks[name] = Task(stage, step)
         return name
 
@@ -127,21 +127,33 @@ def make_plan(study: Study) -> Plan:
     source = locate_model(study.model)
     plan = _Planner(study, source)
     asked = plan.add(
-        "prompts", "models", {"prompts": digest(all_prompts(study)), **plan.compute}, (), steps.ask
+        "prompts",
+        ("models", "ask"),
+        {"prompts": digest(all_prompts(study)), **plan.compute},
+        (),
+        steps.ask,
     )
     trained = [_add_training(plan, name) for name in study.agents if training_config(study, name)]
     everyone = {name: plan.agent_inputs(name) for name in study.agents}
     tables = [asked, *trained]
     tables.append(
-        plan.add("agents", "models", {"agents": everyone, **plan.compute}, trained, steps.enrol)
+        plan.add(
+            "agents",
+            ("models", "enrol"),
+            {"agents": everyone, **plan.compute},
+            trained,
+            steps.enrol,
+        )
     )
     tables += [_add_decisions(plan, name, [asked, *trained]) for name in study.agents]
     tables += _add_mechanisms(plan, everyone, trained)
     configs = {name: training_config(study, name) for name in study.agents}
     settings = {n: None if c is None else c.model_dump(mode="json") for n, c in configs.items()}
-    tables.append(plan.add("behaviour", "behaviour", {"training": settings}, tables, steps.behave))
+    tables.append(
+        plan.add("behaviour", ("behaviour", "behave"), {"training": settings}, tables, steps.behave)
+    )
     judged = {"evidence": study.evidence.model_dump(mode="json"), "seed": study.seed}
-    plan.add("evidence", "evidence", judged, tables, steps.judge)
+    plan.add("evidence", ("evidence", "judge"), judged, tables, steps.judge)
     return Plan(study, source, tuple(plan.tasks.values()))
 
 
@@ -153,13 +165,13 @@ def _add_training(plan: _Planner, name: str) -> str:
         "fingerprint": digest(cluster_prompts(plan.study)),
         **plan.compute,
     }
-    return plan.add(f"{TRAIN}{name}", "training", inputs, (), steps.train(name))
+    return plan.add(f"{TRAIN}{name}", ("training", "train"), inputs, (), steps.train(name))
 
 
 def _add_decisions(plan: _Planner, name: str, needs: Sequence[str]) -> str:
     own = [n for n in needs if not n.startswith(TRAIN) or n == f"{TRAIN}{name}"]
     inputs = {**plan.agent_inputs(name), **plan.compute}
-    return plan.add(f"decide-{name}", "models", inputs, own, steps.decide(name))
+    return plan.add(f"decide-{name}", ("models", "decide"), inputs, own, steps.decide(name))
 
 
 def _add_mechanisms(
@@ -181,14 +193,16 @@ def _add_mechanisms(
         for name in study.agents:
             inputs = {**common, **agents[name]}
             step = steps.explain(name)
-            added.append(plan.add(f"explain-{name}", "mechanisms", inputs, own(name), step))
+            added.append(
+                plan.add(f"explain-{name}", ("mechanisms", "explain"), inputs, own(name), step)
+            )
     pairs = patched_pairs(study)
     targets = dict.fromkeys(target for _, target in pairs)
     for source, target in [*pairs, *((t, t) for t in targets)]:
         inputs = {**common, "source": agents[source], "target": agents[target]}
         name = f"patch-{source}-into-{target}"
         step = steps.patch(source, target)
-        added.append(plan.add(name, "mechanisms", inputs, own(source, target), step))
+        added.append(plan.add(name, ("mechanisms", "patch"), inputs, own(source, target), step))
     return added
 
 
