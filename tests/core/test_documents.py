@@ -51,9 +51,9 @@ def test_a_mapping_is_read(tmp_path: Path):
 @pytest.mark.parametrize(
     ("text", "problem"),
     [
-        ("a: 1\nb: 2\na: 3\n", "The key 'a' is given twice. Seen: line 3"),
-        ("x:\n  a: 1\n  a: 1\n", "The key 'a' is given twice. Seen: line 3"),
-        ("x: [{a: 1, a: 2}]\n", "The key 'a' is given twice. Seen: line 1"),
+        ("a: 1\nb: 2\na: 3\n", "The key 'a' is given twice. Seen: .*study.yaml, line 3"),
+        ("x:\n  a: 1\n  a: 1\n", "The key 'a' is given twice. Seen: .*study.yaml, line 3"),
+        ("x: [{a: 1, a: 2}]\n", "The key 'a' is given twice. Seen: .*study.yaml, line 1"),
         ("a: [1\n", "The file is not valid YAML.*line"),
         ("a: !!python/object/apply:os.getcwd []\n", "The file is not valid YAML"),
         ("- 1\n- 2\n", "The file does not hold keys and values.*list"),
@@ -99,7 +99,15 @@ def test_a_right_value_is_built():
             "The value of 'front.spokes' in s.yaml cannot be used. Seen: 'many'.*integer",
         ),
         (WHOLE | {"name": None}, "The value of 'name' in s.yaml cannot be used. Seen: None"),
-        ([1], "The value of 'the whole' in s.yaml cannot be used"),
+        (
+            [1],
+            r"There are no keys and values in s.yaml. Seen: \[1\] \(list\). Allowed: name, front",
+        ),
+        (
+            WHOLE | {"name": True},
+            "'name' in s.yaml.*Seen: True.*put quotes around words such as yes",
+        ),
+        (WHOLE | {"name": [True]}, "'name' in s.yaml.*Next: correct the value"),
     ],
 )
 def test_what_is_wrong_is_said_with_its_place(raw: object, problem: str):

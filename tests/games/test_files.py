@@ -169,15 +169,15 @@ def test_spans_that_are_nowhere_are_refused(written, span) -> None:
         ({"positive": {"name": "a"}}, "The key 'positive.forms' is missing",
          "add 'positive.forms'"),
         ({"positive": {"name": "a", "forms": [True]}},
-         "The value of 'positive.forms.0' cannot be used", "put quotes around words such as yes"),
-        ({"option_order": "1"}, "The value of 'option_order' cannot be used", "correct the value"),
-        ({"own_previous": "c"}, "The value of 'own_previous' cannot be used", "correct the value"),
+         "The value of 'positive.forms.0' in", "put quotes around words such as yes"),
+        ({"option_order": "1"}, "The value of 'option_order' in", "correct the value"),
+        ({"own_previous": "c"}, "The value of 'own_previous' in", "correct the value"),
         ({"messages": [{"role": "user", "content": "x"}]},
          "An entry asks nothing or asks twice", "give one of the two"),
         ({"text": None}, "An entry asks nothing or asks twice", "give one of the two"),
         ({"text": None, "messages": []}, "A decision has no messages", "give the text"),
         ({"text": None, "messages": [{"role": "robot", "content": "x"}]},
-         "The value of 'messages.0.role' cannot be used", "correct the value"),
+         "The value of 'messages.0.role' in", "correct the value"),
         ({"positive": {"name": "grant", "forms": [" no"]}},
          "The two options are identical", "give each option its own name"),
         ({"positive": {"name": "refuse", "forms": [" yes"]}},
@@ -190,14 +190,16 @@ def test_bad_entries_are_refused_with_file_entry_and_remedy(
     written, change, problem, remedy
 ) -> None:
     error = refusal(written({**ENTRY, "name": "zero"}, {**ENTRY, **change}))
-    assert error.problem.endswith(f"mine.jsonl, line 2: {problem}")
+    assert problem in error.problem
+    assert "mine.jsonl, line 2" in error.problem
     assert remedy in error.remedy
 
 
 def test_a_missing_key_is_named_in_yaml_by_entry(written) -> None:
     short = {k: v for k, v in ENTRY.items() if k != "negative"}
     error = refusal(written(json.dumps([short]), name="mine.yaml"))
-    assert error.problem.endswith("mine.yaml, entry 1: The key 'negative' is missing")
+    assert error.problem.startswith("The key 'negative' is missing in ")
+    assert error.problem.endswith("mine.yaml, entry 1")
 
 
 def test_an_unquoted_yes_is_refused_with_a_hint(written) -> None:
@@ -206,7 +208,7 @@ def test_an_unquoted_yes_is_refused_with_a_hint(written) -> None:
     )
     error = refusal(written(text, name="mine.yaml"))
     assert "'positive.forms.0'" in error.problem
-    assert error.seen == "True (bool)"
+    assert error.seen == "True"
     assert "put quotes around" in error.remedy
 
 
@@ -221,23 +223,26 @@ def test_names_and_texts_may_not_repeat(written) -> None:
 @pytest.mark.parametrize(
     ("name", "text", "problem"),
     [
-        ("mine.jsonl", '{"name": "a", "name": "b"}', "line 1: A key is given twice"),
-        ("mine.yaml", "- name: a\n  name: b", "mine.yaml: A key is given twice"),
-        ("mine.jsonl", "{'name'}", "line 1: A line is not valid JSON"),
-        ("mine.jsonl", "[" * 100_000, "line 1: A line is not valid JSON"),
+        ("mine.jsonl", '{"name": "a", "name": "b"}',
+         r"The key 'name' is given twice. Seen: .*mine\.jsonl, line 1\."),
+        ("mine.yaml", "- name: a\n  name: b",
+         r"The key 'name' is given twice. Seen: .*mine\.yaml, line 2\."),
+        ("mine.jsonl", "{'name'}", r"A line is not valid JSON. Seen: .*mine\.jsonl, line 1: "),
+        ("mine.jsonl", "[" * 100_000, r"A line is not valid JSON. Seen: .*mine\.jsonl, line 1: "),
         ("mine.jsonl", '{"option_order": ' + "1" * 5000 + "}", "A line is not valid JSON"),
-        ("mine.yaml", "- name: [", "The prompt file is not valid YAML"),
-        ("mine.yaml", "- !!python/name:os.system x", "The prompt file is not valid YAML"),
-        ("mine.yaml", "- name: 2024-13-45", "The prompt file is not valid YAML"),
-        ("mine.yaml", "name: a", "The prompt file does not hold a list"),
-        ("mine.yaml", "- just text", "entry 1: The value of 'entry' cannot be used"),
-        ("mine.yaml", "[]", "mine.yaml: A prompt set is empty"),
-        ("mine.jsonl", "", "mine.jsonl: A prompt set is empty"),
+        ("mine.yaml", "- name: [", r"The file is not valid YAML. Seen: .*mine\.yaml: "),
+        ("mine.yaml", "- !!python/name:os.system x", "The file is not valid YAML"),
+        ("mine.yaml", "- name: 2024-13-45", "The file is not valid YAML"),
+        ("mine.yaml", "name: a", r"The prompt file does not hold a list. Seen: .*mine\.yaml: dict"),
+        ("mine.yaml", "- just text",
+         r"There are no keys and values in .*entry 1. Seen: 'just text' \(str\)"),
+        ("mine.yaml", "[]", r"mine\.yaml: A prompt set is empty"),
+        ("mine.jsonl", "", r"mine\.jsonl: A prompt set is empty"),
         ("mine.txt", "", "ending that is not known"),
     ],
-)
+)  # fmt: skip
 def test_files_that_hold_no_entries_are_refused(written, name, text, problem) -> None:
-    assert problem in refusal(written(text, name=name)).problem
+    assert re.search(problem, str(refusal(written(text, name=name))))
 
 
 def test_a_file_that_cannot_be_read_is_refused(tmp_path) -> None:

@@ -28,14 +28,67 @@ class UniqueKeyLoader(yaml.SafeLoader):
         for key, _ in node.value:
             if isinstance(key, yaml.ScalarNode):
                 if key.value in seen:
-                    raise ConfigError(
-                        f"The key {key.value!r} is given twice",
-                        seen=f"line {key.start_mark.line + 1}",
-                        allowed="each key once",
-                        remedy="remove one of the two",
-                    )
+                    raise repeated_key(key.value, f"line {key.start_mark.line + 1}")
                 seen.add(key.value)
         return super().construct_mapping(node, deep=deep)
+
+
+def repeated_key(
+    key: object, seen: str, raising: type[MoralscopeError] = ConfigError
+) -> MoralscopeError:
+    """The refusal of a key that is given twice."""
+    return raising(
+        f"The key {key!r} is given twice",
+        seen=seen,
+        allowed="each key once",
+        remedy="remove one of the two",
+    )
+
+
+def read_document(path: Path, raising: type[MoralscopeError] = ConfigError) -> str:
+    """The text of a file in UTF-8.
+
+    Raises:
+        MoralscopeError: of the class ``raising``; the file cannot be read.
+    """
+    try:
+        return path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as cause:
+        raise raising(
+            "The file cannot be read",
+            seen=f"{path} ({cause})",
+            allowed="a readable text file in UTF-8",
+            remedy="check the path, the permissions and the encoding",
+        ) from cause
+
+
+def parse_yaml(text: str, where: str, raising: type[MoralscopeError] = ConfigError) -> object:
+    """The value that a YAML text holds.
+
+    Args:
+        text: the text.
+        where: the file it came from, for messages.
+        raising: the class of refusals.
+
+    Raises:
+        MoralscopeError: of the class ``raising``; the text is not YAML or repeats a key.
+    """
+    try:
+        return yaml.load(text, UniqueKeyLoader)  # noqa: S506 - a safe loader
+    except MoralscopeError as cause:
+        raise raising(
+            cause.problem,
+            seen=f"{where}, {cause.seen}",
+            allowed=cause.allowed,
+            remedy=cause.remedy,
+        ) from cause
+    except (yaml.YAMLError, ValueError, RecursionError) as cause:  # ValueError: an impossible date
+        raise raising(
+            "The file is not valid YAML",
+            seen=f"{where}: {' '.join(str(cause).split())}",
+            allowed="YAML: keys, colons, values",
+            remedy="correct the line that is named",
+        ) from cause
 
 
 def read_yaml(path: Path) -> dict[str, object]:
@@ -44,26 +97,7 @@ def read_yaml(path: Path) -> dict[str, object]:
     Raises:
         ConfigError: the file cannot be read, is not YAML, repeats a key or holds no mapping.
     """
-    try:
-        text = path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as cause:
-        raise ConfigError(
-            "The file cannot be read",
-            seen=f"{path} ({cause})",
-            allowed="a readable YAML file in UTF-8",
-            remedy="check the path and the permissions",
-        ) from cause
-    try:
-        raw: object = yaml.load(text, UniqueKeyLoader)  # noqa: S506 - a safe loader
-    except ConfigError:
-        raise
-    except (yaml.YAMLError, ValueError, RecursionError) as cause:  # ValueError: an impossible date
-        raise ConfigError(
-            "The file is not valid YAML",
-            seen=f"{path}: {' '.join(str(cause).split())}",
-            allowed="YAML: keys, colons, values",
-            remedy="correct the line that is named",
-        ) from cause
+    raw = parse_yaml(read_document(path), str(path))
     if not isinstance(raw, dict):
         raise ConfigError(
             "The file does not hold keys and values",
@@ -74,48 +108,64 @@ def read_yaml(path: Path) -> dict[str, object]:
     return cast("dict[str, object]", raw)
 
 
-def validate(model: type[Model], raw: object, where: str) -> Model:
+def validate(
+    model: type[Model], raw: object, where: str, raising: type[MoralscopeError] = ConfigError
+) -> Model:
     """A value of ``model`` from parsed YAML or JSON.
 
     Args:
         model: the configuration's type.
         raw: what was parsed.
         where: the file or key it came from, for messages.
+        raising: the class of refusals.
 
     Raises:
-        ConfigError: the first thing that is wrong, with the place and the nearest right key.
+        MoralscopeError: the first thing that is wrong, with the place and the nearest right key;
+            of the class ``raising``, or what a validator of the model raised.
     """
     try:
         return model.model_validate(raw)
     except ValidationError as cause:
-        raise _refusal(model, cause.errors()[0], where) from cause
+        raise _refusal(model, cause.errors()[0], where, raising) from cause
 
 
-def _refusal(model: type[BaseModel], error: ErrorDetails, where: str) -> MoralscopeError:
+def _refusal(
+    model: type[BaseModel], error: ErrorDetails, where: str, raising: type[MoralscopeError]
+) -> MoralscopeError:
     raised: object = error.get("ctx", {}).get("error")
     if isinstance(raised, MoralscopeError):
         return raised  # a validator of ours, which has explained itself already
-    place = ".".join(str(part) for part in error["loc"]) or "the whole"
+    place = ".".join(str(part) for part in error["loc"])
     known = _keys_at(model, error["loc"][:-1])
+    if not place:
+        return raising(
+            f"There are no keys and values in {where}",
+            seen=f"{error['input']!r} ({type(error['input']).__name__})",
+            allowed=", ".join(model.model_fields),
+            remedy="write one key: value pair a line",
+        )
     if error["type"] == "extra_forbidden":
-        return ConfigError(
+        return raising(
             f"There is no key {place!r} in {where}",
             seen=error["loc"][-1],
             allowed=", ".join(known),
             remedy=nearest(str(error["loc"][-1]), known),
         )
     if error["type"] == "missing":
-        return ConfigError(
+        return raising(
             f"The key {place!r} is missing in {where}",
             seen="nothing",
             allowed=", ".join(known),
             remedy=f"add {place!r}",
         )
-    return ConfigError(
+    unquoted = error["type"] == "string_type" and isinstance(error["input"], bool | int | float)
+    return raising(
         f"The value of {place!r} in {where} cannot be used",
         seen=repr(error["input"]),
         allowed=error["msg"].removeprefix("Input should be ").removeprefix("Value error, "),
-        remedy="correct the value",
+        remedy="put quotes around words such as yes, no and numbers that are meant as text"
+        if unquoted
+        else "correct the value",
     )
 
 

@@ -23,13 +23,11 @@ from __future__ import annotations
 
 import contextlib
 import json
-from collections.abc import Generator, Hashable, Sequence
+from collections.abc import Generator
 from pathlib import Path
-from typing import Any, cast
+from typing import cast
 
-import yaml
-from pydantic import BaseModel, ConfigDict, ValidationError
-from pydantic_core import ErrorDetails
+from pydantic import BaseModel, ConfigDict
 
 from moralscope.core.decision import (
     Decision,
@@ -41,7 +39,8 @@ from moralscope.core.decision import (
     Role,
     Span,
 )
-from moralscope.core.errors import MoralscopeError, PromptError, nearest
+from moralscope.core.documents import parse_yaml, read_document, repeated_key, validate
+from moralscope.core.errors import MoralscopeError, PromptError
 from moralscope.core.files import write_text
 
 _YAML = (".yaml", ".yml")
@@ -88,14 +87,6 @@ class _Entry(_Strict):
     opponent_previous: Move | None = None
 
 
-_PARTS: dict[str, type[_Strict]] = {
-    "positive": _Option,
-    "negative": _Option,
-    "messages": _Message,
-    "spans": _Span,
-}
-
-
 def read_prompts(path: Path) -> PromptSet:
     """Read a user's own prompts.
 
@@ -113,8 +104,9 @@ def read_prompts(path: Path) -> PromptSet:
     prompts: list[Prompt] = []
     seen: dict[str, str] = {}
     for place, raw in entries:
+        entry = validate(_Entry, raw, f"{path}, {place}", PromptError)
         with _located(f"{path}, {place}"):
-            prompt = _prompt(_validated(raw))
+            prompt = _prompt(entry)
             if prompt.name in seen:
                 raise PromptError(
                     "The name of an entry is taken",
@@ -148,15 +140,7 @@ def _parse(path: Path) -> list[tuple[str, object]]:
     """The raw entries of a file, each with its place in words."""
     if path.suffix != ".jsonl" and path.suffix not in _YAML:
         raise _wrong_ending(path, ".yaml, .yml or .jsonl")
-    try:
-        text = path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as cause:
-        raise PromptError(
-            "The prompt file cannot be read",
-            seen=f"{path} ({cause})",
-            allowed="a readable text file in UTF-8",
-            remedy="check the path, the permissions and the encoding",
-        ) from cause
+    text = read_document(path, PromptError)
     return _parse_lines(path, text) if path.suffix == ".jsonl" else _parse_yaml(path, text)
 
 
@@ -166,75 +150,42 @@ def _parse_lines(path: Path, text: str) -> list[tuple[str, object]]:
     for number, line in enumerate(text.split("\n"), start=1):
         if not line.strip():
             continue
-        with _located(f"{path}, line {number}"):
-            try:
-                raw: object = json.loads(line, object_pairs_hook=_unique_keys)
-            except PromptError:
-                raise
-            except (ValueError, RecursionError) as cause:
-                raise PromptError(
-                    "A line is not valid JSON",
-                    seen=str(cause),
-                    allowed="one JSON object per line",
-                    remedy="correct the line, or use YAML for entries of several lines",
-                ) from cause
+        where = f"{path}, line {number}"
+        try:
+            raw: object = json.loads(line, object_pairs_hook=_unique_keys)
+        except PromptError as cause:
+            raise repeated_key(cause.seen, where, PromptError) from cause
+        except (ValueError, RecursionError) as cause:
+            raise PromptError(
+                "A line is not valid JSON",
+                seen=f"{where}: {cause}",
+                allowed="one JSON object per line",
+                remedy="correct the line, or use YAML for entries of several lines",
+            ) from cause
         entries.append((f"line {number}", raw))
     return entries
 
 
 def _parse_yaml(path: Path, text: str) -> list[tuple[str, object]]:
-    with _located(str(path)):
-        try:
-            raw: object = yaml.load(text, _UniqueKeyLoader)  # noqa: S506 (a safe loader)
-        except PromptError:
-            raise
-        except (yaml.YAMLError, ValueError, RecursionError) as cause:
-            raise PromptError(
-                "The prompt file is not valid YAML",
-                seen=" ".join(str(cause).split()),
-                allowed="a YAML list of entries",
-                remedy="correct the file at the line that is named",
-            ) from cause
-        if not isinstance(raw, list):
-            raise PromptError(
-                "The prompt file does not hold a list",
-                seen=type(raw).__name__,
-                allowed="a YAML list, each entry beginning with a dash",
-                remedy="put a dash before each entry",
-            )
+    raw = parse_yaml(text, str(path), PromptError)
+    if not isinstance(raw, list):
+        raise PromptError(
+            "The prompt file does not hold a list",
+            seen=f"{path}: {type(raw).__name__}",
+            allowed="a YAML list, each entry beginning with a dash",
+            remedy="put a dash before each entry",
+        )
     entries = cast("list[object]", raw)
     return [(f"entry {number}", entry) for number, entry in enumerate(entries, start=1)]
-
-
-def _repeated_key(key: object) -> PromptError:
-    return PromptError(
-        "A key is given twice",
-        seen=key,
-        allowed="each key once in an entry",
-        remedy="remove one of the two",
-    )
 
 
 def _unique_keys(pairs: list[tuple[str, object]]) -> dict[str, object]:
     found: dict[str, object] = {}
     for key, value in pairs:
         if key in found:
-            raise _repeated_key(key)
+            raise repeated_key(key, key, PromptError)
         found[key] = value
     return found
-
-
-class _UniqueKeyLoader(yaml.SafeLoader):
-    """YAML's safe loader, which by itself silently keeps the last of two equal keys."""
-
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:
-        seen: set[str] = set()
-        for key, _ in node.value:
-            if isinstance(key, yaml.ScalarNode):
-                if key.value in seen:
-                    raise _repeated_key(f"{key.value} in line {key.start_mark.line + 1}")
-                seen.add(key.value)
-        return super().construct_mapping(node, deep=deep)
 
 
 @contextlib.contextmanager
@@ -249,48 +200,6 @@ def _located(place: str) -> Generator[None]:
             allowed=error.allowed,
             remedy=error.remedy,
         ) from error
-
-
-def _validated(raw: object) -> _Entry:
-    try:
-        return _Entry.model_validate(raw)
-    except ValidationError as cause:
-        raise _refusal(cause.errors()[0]) from cause
-
-
-def _refusal(error: ErrorDetails) -> PromptError:
-    """The error of a field in our words."""
-    where = ".".join(str(part) for part in error["loc"]) or "entry"
-    if error["type"] == "extra_forbidden":
-        known = _keys_beside(error["loc"])
-        return PromptError(
-            f"There is no key {where!r}",
-            seen=error["loc"][-1],
-            allowed=", ".join(known),
-            remedy=nearest(str(error["loc"][-1]), known),
-        )
-    if error["type"] == "missing":
-        return PromptError(
-            f"The key {where!r} is missing",
-            seen=sorted(str(key) for key in cast("dict[object, object]", error["input"])),
-            allowed=", ".join(_keys_beside(error["loc"])),
-            remedy=f"add {where!r}",
-        )
-    return PromptError(
-        f"The value of {where!r} cannot be used",
-        seen=f"{error['input']!r} ({type(error['input']).__name__})",
-        allowed="keys with their values"
-        if error["type"] == "model_type"
-        else error["msg"].removeprefix("Input should be "),
-        remedy="correct the value; in YAML, put quotes around words such as yes, no and numbers "
-        "that are meant as text",
-    )
-
-
-def _keys_beside(location: Sequence[int | str]) -> list[str]:
-    """The keys that may stand where the last part of a location stands."""
-    part = _PARTS.get(str(location[0])) if len(location) > 1 else _Entry
-    return list((part or _Entry).model_fields)
 
 
 def _prompt(entry: _Entry) -> Prompt:

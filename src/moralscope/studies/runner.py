@@ -16,6 +16,7 @@ import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import cast
 
 import polars as pl
 
@@ -118,7 +119,7 @@ def _compute(
         else:
             folders[stage.name] = cache.folder(stage)
         facts: object = record.get("facts")
-        cost: Mapping[str, float] = facts if isinstance(facts, dict) else {}
+        cost = cast("dict[str, float]", facts) if isinstance(facts, dict) else {}
         runs.append(
             StageRun(
                 stage.name,

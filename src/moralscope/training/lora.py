@@ -11,7 +11,7 @@ import contextlib
 import math
 from collections.abc import Generator
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -84,11 +84,10 @@ def save_adapter(wrapped: Any, folder: Path, base_name: str) -> None:
     write_json(folder / CONFIG, {k: _plain(v) for k, v in config.items()})
 
 
-def _plain(value: Any) -> Any:
+def _plain(value: object) -> object:
     """Configuration values as JSON; sets become sorted lists."""
-    if isinstance(value, (set, frozenset)):
-        members: list[str] = sorted(str(v) for v in value)  # type: ignore[misc]
-        return members
-    if value is None or isinstance(value, (str, int, float, bool, list, dict)):
-        return value
+    if isinstance(value, set | frozenset):
+        return sorted(str(member) for member in cast("set[object]", value))
+    if value is None or isinstance(value, str | int | float | bool | list | dict):
+        return cast("object", value)
     return str(getattr(value, "value", value))
