@@ -23,6 +23,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import numpy as np
 import polars as pl
 import torch
 from torch import Tensor
@@ -86,8 +87,8 @@ def attribute_pack(anatomy: Anatomy, run: CleanRun, part: CleanPack) -> PackAttr
             towards = pulled * scale
             towards = towards * gain(block.attention_post_norm, unit_offset=anatomy.unit_offset)
         by_input = towards @ run.out_weights[layer]
-        share = (by_input * captured.z[layer, row]).unflatten(-1, (anatomy.n_heads, -1))
-        heads.append(share.sum(-1).T)
+        share = by_input * captured.z[layer, row]
+        heads.append(share.view(len(row), anatomy.n_heads, -1).sum(-1).T)
         out_bias = bias_of(block.out_proj)
         if out_bias is not None:
             bias = bias + towards @ out_bias.to(towards.dtype)
@@ -133,8 +134,8 @@ def attribution_tables(anatomy: Anatomy, run: CleanRun) -> tuple[pl.DataFrame, p
 def _site_rows(
     agent: str, prompt: str, token: int, found: PackAttribution, entries: list[int]
 ) -> list[dict[str, object]]:
-    heads = found.heads[:, :, entries].sum(-1).tolist()
-    mlps = found.mlps[:, entries].sum(-1).tolist()
+    heads = np.asarray(found.heads[:, :, entries].sum(-1).double().cpu()).tolist()
+    mlps = np.asarray(found.mlps[:, entries].sum(-1).double().cpu()).tolist()
     sites: list[tuple[Site, float]] = [(Site("embed"), float(found.embed[entries].sum()))]
     for layer, (by_head, mlp) in enumerate(zip(heads, mlps, strict=True)):
         sites += [(Site("head", layer, head), value) for head, value in enumerate(by_head)]

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -17,6 +18,7 @@ from moralscope.models.capture import Capture, capture
 from moralscope.models.libraries import transformers
 from moralscope.models.rendering import EncodedPrompt
 from moralscope.models.scoring import MAX_NODES, Pack, log_probabilities_from_logits, make_packs
+from moralscope.models.tree import IntArray
 from moralscope.models.weights import effective_weight
 
 
@@ -93,3 +95,34 @@ def run_clean(
         parts.append(CleanPack(pack, captured, cache, log_p[:, 0] - log_p[:, 1]))
     weights = tuple(effective_weight(block.out_proj) for block in anatomy.blocks)
     return CleanRun(agent, tuple(prompts), tuple(parts), weights)
+
+
+@dataclass(frozen=True)
+class Span:
+    """The answer span of one prompt within its pack.
+
+    Attributes:
+        prefix: packed nodes of the prompt without its last token.
+        nodes: packed nodes of the span, parents first.
+        rows: their rows among the pack's kept nodes.
+    """
+
+    prefix: IntArray
+    nodes: IntArray
+    rows: IntArray
+
+
+def span_of(part: CleanPack, position: int, prompt_tokens: int, n_forms: int) -> Span:
+    """The answer span of the prompt at a position of a pack.
+
+    Args:
+        part: the pack.
+        position: which of its members.
+        prompt_tokens: number of tokens of that prompt.
+        n_forms: number of forms of its options together.
+    """
+    first = int(np.searchsorted(part.pack.option, 2 * position))
+    paths = part.pack.tree.paths[first : first + n_forms]
+    nodes = np.unique(np.concatenate([path[prompt_tokens - 1 :] for path in paths]))
+    rows = np.searchsorted(part.pack.keep, nodes)
+    return Span(paths[0][: prompt_tokens - 1], nodes, rows.astype(np.int64))

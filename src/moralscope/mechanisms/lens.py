@@ -13,6 +13,7 @@ mostly reflect the last token and the labels.
 
 from __future__ import annotations
 
+import numpy as np
 import polars as pl
 import torch
 from torch import Tensor
@@ -45,8 +46,8 @@ def lens_table(anatomy: Anatomy, run: CleanRun) -> pl.DataFrame:
     """The table ``lens`` of one agent; its weights must be in force."""
     rows: list[dict[str, object]] = []
     for part in run.packs:
-        by_depth = read_depths(anatomy, run, part).T.tolist()
-        for member, values in zip(part.pack.members, by_depth, strict=True):
+        by_depth = np.asarray(read_depths(anatomy, run, part).T.double().cpu())
+        for member, values in zip(part.pack.members, by_depth.tolist(), strict=True):
             for depth, value in enumerate(values):
                 rows.append(
                     {

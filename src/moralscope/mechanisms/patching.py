@@ -22,8 +22,9 @@ from moralscope.core.errors import AgentError, SiteError
 from moralscope.core.progress import Progress, ProgressEvent, silent
 from moralscope.core.site import Site
 from moralscope.core.tables import from_rows
-from moralscope.mechanisms.clean import CleanRun
-from moralscope.mechanisms.rows import Intervention, Write, donor_of, patch_rows, span_of
+from moralscope.mechanisms.clean import CleanRun, span_of
+from moralscope.mechanisms.edits import Intervention, Write, donor_of
+from moralscope.mechanisms.rows import patch_rows
 from moralscope.models.anatomy import Anatomy
 
 MAX_ROW_TOKENS = 1024
@@ -159,7 +160,7 @@ def patching_table(
             write=write, max_row_tokens=max_row_tokens,
         )  # fmt: skip
         ceiling = float(source_log_odds[member])
-        values = [*patched[:-1].tolist(), ceiling]
+        values = [*map(float, patched[:-1]), ceiling]
         for site, value in zip((*chosen, Site("all")), values, strict=True):
             rows.append(
                 {

@@ -19,18 +19,16 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, cast
 
 import numpy as np
 import torch
 from torch import Tensor, nn
-from torch.utils.hooks import RemovableHandle
 
-from moralscope.core.errors import SiteError
-from moralscope.core.site import Site
-from moralscope.mechanisms.clean import CleanPack, CleanRun
+from moralscope.mechanisms.clean import CleanPack, CleanRun, Span, span_of
+from moralscope.mechanisms.edits import Donor, Intervention, Write, edits_by_layer, install_edits
 from moralscope.models.anatomy import Anatomy
-from moralscope.models.capture import first_tensor, hooks
+from moralscope.models.capture import hooks
 from moralscope.models.forward import (
     Mask,
     Visibility,
@@ -42,68 +40,8 @@ from moralscope.models.libraries import transformers
 from moralscope.models.tree import IntArray
 from moralscope.models.weights import bias_of, effective_weight
 
-Write = Literal["write", "z"]
-PATCHABLE = ("head", "mlp", "attn")
-
-
-@dataclass(frozen=True)
-class Intervention:
-    """Sites that are patched together, in one row."""
-
-    sites: tuple[Site, ...]
-
-    def __post_init__(self) -> None:
-        for site in self.sites:
-            if site.kind not in PATCHABLE:
-                raise SiteError(
-                    "This site cannot be patched by rows",
-                    seen=str(site),
-                    allowed="heads (L5.h3), attention layers (L5.attn) and MLPs (L5.mlp)",
-                    remedy="name such sites; all of them together stand for the whole model",
-                )
-        if not self.sites:
-            raise SiteError(
-                "An intervention has no site",
-                seen="()",
-                allowed="one site or more",
-                remedy="the clean run is row 0 of every pass already",
-            )
-
-    @property
-    def entry(self) -> int:
-        """The first layer that the intervention touches."""
-        return min(site.layer or 0 for site in self.sites)
-
-
-@dataclass(frozen=True)
-class Span:
-    """The answer span of one prompt within its pack.
-
-    Attributes:
-        prefix: packed nodes of the prompt without its last token.
-        nodes: packed nodes of the span, parents first.
-        rows: their rows among the pack's kept nodes.
-    """
-
-    prefix: IntArray
-    nodes: IntArray
-    rows: IntArray
-
-
-def span_of(part: CleanPack, position: int, prompt_tokens: int, n_forms: int) -> Span:
-    """The answer span of the prompt at a position of a pack.
-
-    Args:
-        part: the pack.
-        position: which of its members.
-        prompt_tokens: number of tokens of that prompt.
-        n_forms: number of forms of its options together.
-    """
-    first = int(np.searchsorted(part.pack.option, 2 * position))
-    paths = part.pack.tree.paths[first : first + n_forms]
-    nodes = np.unique(np.concatenate([path[prompt_tokens - 1 :] for path in paths]))
-    rows = np.searchsorted(part.pack.keep, nodes)
-    return Span(paths[0][: prompt_tokens - 1], nodes, rows.astype(np.int64))
+_ROWS_OF_LOGITS = 64
+"""Rows whose full logits are held at once where a normaliser is needed."""
 
 
 @dataclass(frozen=True)
@@ -165,76 +103,6 @@ def _per_layer(model: nn.Module, anatomy: Anatomy, mask: Mask) -> tuple[Tensor, 
     return tuple(mask[kind] for kind in config.layer_types)
 
 
-@dataclass(frozen=True)
-class _Edit:
-    """What replaces the writes of one layer.
-
-    Attributes:
-        head_rows, heads: rows and heads whose contribution is replaced, pairwise.
-        attn_rows, mlp_rows: rows whose whole sub-layer output is replaced.
-    """
-
-    head_rows: IntArray
-    heads: IntArray
-    attn_rows: IntArray
-    mlp_rows: IntArray
-
-
-def _edits(
-    anatomy: Anatomy, layout: _Layout, interventions: Sequence[Intervention]
-) -> tuple[_Edit, ...]:
-    found: list[dict[str, list[tuple[int, int]]]] = [
-        {"head": [], "attn": [], "mlp": []} for _ in range(anatomy.n_layers)
-    ]
-    for row, index in enumerate(layout.order, start=1):
-        for site in interventions[index].sites:
-            found[site.layer or 0][site.kind].append((row, site.head or 0))
-
-    def column(pairs: list[tuple[int, int]], which: int) -> IntArray:
-        return np.array([pair[which] for pair in pairs], dtype=np.int64)
-
-    return tuple(
-        _Edit(
-            column(kinds["head"], 0),
-            column(kinds["head"], 1),
-            column(kinds["attn"], 0),
-            column(kinds["mlp"], 0),
-        )
-        for kinds in found
-    )
-
-
-@dataclass(frozen=True)
-class Donor:
-    """What the source writes at the answer span of one prompt, in float32 or wider.
-
-    Attributes:
-        z: head activations, ``(layers, span, heads * head_dim)``.
-        attn_out, mlp_out: sub-layer outputs before any post-norm, ``(layers, span, width)``.
-        out_weights: the source's own effective output projections.
-    """
-
-    z: Tensor
-    attn_out: Tensor
-    mlp_out: Tensor
-    out_weights: tuple[Tensor, ...]
-
-
-def donor_of(run: CleanRun, part: CleanPack, span: Span) -> Donor:
-    """The source's side of a patch."""
-    captured = part.captured
-    rows = torch.as_tensor(span.rows, device=captured.z.device)
-    return Donor(
-        captured.z[:, rows], captured.attn_out[:, rows], captured.mlp_out[:, rows], run.out_weights
-    )
-
-
-def _tokens_of(rows: IntArray, span_length: int, device: torch.device) -> Tensor:
-    """Packed positions of rows, ``(rows, span)``."""
-    first = torch.as_tensor(rows, device=device)[:, None] * span_length
-    return first + torch.arange(span_length, device=device)
-
-
 def _enter(layout: _Layout, layer: int) -> Any:
     """Hook before a layer: append the rows that enter there and give every row its mask."""
     length = len(layout.span.nodes)
@@ -262,100 +130,9 @@ def _enter(layout: _Layout, layer: int) -> Any:
 def _repeat(value: Any, rows: int) -> Any:
     """Position arguments of one span, repeated for each row along their token axis."""
     if isinstance(value, tuple):
-        parts: tuple[Any, ...] = value
+        parts = cast("tuple[Any, ...]", value)
         return tuple(_repeat(part, rows) for part in parts)
     return value.repeat(1, rows, *([1] * (value.ndim - 2)))
-
-
-def _replace_z(edit: _Edit, donor: Donor, layer: int, n_heads: int, length: int) -> Any:
-    """Hook before the output projection: put in the source's head activations."""
-
-    def hook(_: nn.Module, args: tuple[Any, ...]) -> tuple[Any, ...]:
-        z: Tensor = args[0].clone()
-        by_head = z[0].unflatten(-1, (n_heads, -1))
-        source = donor.z[layer].unflatten(-1, (n_heads, -1)).to(z.dtype)
-        heads = torch.as_tensor(edit.heads, device=z.device)
-        at = _tokens_of(edit.head_rows, length, z.device)
-        by_head[at, heads[:, None]] = source[:, heads].transpose(0, 1)
-        return (z, *args[1:])
-
-    return hook
-
-
-def _replace_attention(
-    edit: _Edit, donor: Donor, weight: Tensor | None, *, layer: int, n_heads: int, length: int
-) -> Any:
-    """Hook after the output projection: put in the source's contributions.
-
-    For a head this adds the difference of two contributions, the source's own and the one that
-    the row's head makes now, ``W_source[h] z_source[h] - W_target[h] z_row[h]``.
-    """
-
-    def hook(_: nn.Module, args: tuple[Any, ...], output: Tensor) -> Tensor:
-        if weight is not None and len(edit.heads):
-            at = _tokens_of(edit.head_rows, length, output.device)
-            heads = torch.as_tensor(edit.heads, device=output.device)
-            own_z = args[0][0].unflatten(-1, (n_heads, -1))[at, heads[:, None]]
-            own = _head_writes(own_z.to(weight.dtype), weight, heads, n_heads)
-            source_z = donor.z[layer].unflatten(-1, (n_heads, -1))[:, heads].transpose(0, 1)
-            theirs = _head_writes(source_z, donor.out_weights[layer], heads, n_heads)
-            change = (theirs - own).to(output.dtype)
-            output = output.index_add(1, at.flatten(), change.flatten(0, 1)[None])
-        if len(edit.attn_rows):
-            output = output.clone()
-            at = _tokens_of(edit.attn_rows, length, output.device)
-            output[0, at] = donor.attn_out[layer].to(output.dtype)
-        return output
-
-    return hook
-
-
-def _head_writes(z: Tensor, weight: Tensor, heads: Tensor, n_heads: int) -> Tensor:
-    """``W_O[:, h] z_h`` for chosen heads: ``(n, span, head_dim)`` to ``(n, span, width)``."""
-    by_head = weight.unflatten(1, (n_heads, -1))[:, heads]
-    return torch.einsum("nsk,dnk->nsd", z, by_head)
-
-
-def _replace_mlp(edit: _Edit, donor: Donor, layer: int, length: int) -> Any:
-    """Hook after the MLP: put in the source's output."""
-
-    def hook(_: nn.Module, __: object, output: object) -> Tensor:
-        replaced = first_tensor(output).clone()
-        at = _tokens_of(edit.mlp_rows, length, replaced.device)
-        replaced[0, at] = donor.mlp_out[layer].to(replaced.dtype)
-        return replaced
-
-    return hook
-
-
-def _install(
-    anatomy: Anatomy,
-    layout: _Layout,
-    edits: Sequence[_Edit],
-    donor: Donor,
-    *,
-    out_weights: Sequence[Tensor],
-    write: Write,
-) -> list[RemovableHandle]:
-    length = len(layout.span.nodes)
-    handles: list[RemovableHandle] = []
-    for layer, (block, edit) in enumerate(zip(anatomy.blocks, edits, strict=True)):
-        handles.append(
-            block.layer.register_forward_pre_hook(_enter(layout, layer), with_kwargs=True)
-        )
-        weight = out_weights[layer] if write == "write" else None
-        if write == "z" and len(edit.heads):
-            hook = _replace_z(edit, donor, layer, anatomy.n_heads, length)
-            handles.append(block.out_proj.register_forward_pre_hook(hook))
-        if (write == "write" and len(edit.heads)) or len(edit.attn_rows):
-            hook = _replace_attention(
-                edit, donor, weight, layer=layer, n_heads=anatomy.n_heads, length=length
-            )
-            handles.append(block.out_proj.register_forward_hook(hook))
-        if len(edit.mlp_rows):
-            hook = _replace_mlp(edit, donor, layer, length)
-            handles.append(block.mlp.register_forward_hook(hook))
-    return handles
 
 
 @torch.no_grad()
@@ -390,13 +167,8 @@ def patch_rows(
     n_forms = len(prompt.positive) + len(prompt.negative)
     span = span_of(part, position, len(prompt.tokens), n_forms)
     layout = _lay_rows(model, anatomy, part, span, interventions)
-    edits = _edits(anatomy, layout, interventions)
+    edits = edits_by_layer(anatomy.n_layers, [interventions[i] for i in layout.order])
     length = len(span.nodes)
-    prefix = torch.as_tensor(span.prefix)
-    cache: Any = transformers.DynamicCache()
-    for layer, stored in enumerate(part.cache.layers):
-        at = prefix.to(stored.keys.device)
-        cache.update(stored.keys[:, :, at], stored.values[:, :, at], layer)
     device = next(model.parameters()).device
     tree = part.pack.tree
     decoder: Any = model.get_submodule("model")
@@ -404,22 +176,36 @@ def patch_rows(
         kind: mask[:, :, :length, : len(span.prefix) + length]
         for kind, mask in _named_masks(model, layout).items()
     }
-    with (
-        hooks(_install(anatomy, layout, edits, donor, out_weights=target.out_weights, write=write)),
-        full_precision(model),
-    ):
+    handles = [
+        block.layer.register_forward_pre_hook(_enter(layout, layer), with_kwargs=True)
+        for layer, block in enumerate(anatomy.blocks)
+    ]
+    handles += install_edits(
+        anatomy, edits, donor, span_length=length, out_weights=target.out_weights, write=write
+    )
+    with hooks(handles), full_precision(model):
         output: Any = decoder(
             input_ids=torch.as_tensor(tree.tokens[span.nodes], device=device)[None],
             attention_mask=clean_mask if len(clean_mask) > 1 else next(iter(clean_mask.values())),
             position_ids=torch.as_tensor(tree.depth[span.nodes], device=device)[None],
-            past_key_values=cache,
+            past_key_values=_cache_of(part, span),
             use_cache=True,
         )
-    hidden: Tensor = output.last_hidden_state[0].unflatten(0, (-1, length))
+    states: Tensor = output.last_hidden_state[0]
+    hidden = states.reshape(-1, length, states.shape[-1])
     log_odds = _log_odds_of_rows(anatomy, part, position, span, hidden).double().cpu()
     restored = torch.empty(len(interventions), dtype=log_odds.dtype)
     restored[list(layout.order)] = log_odds[1:]
     return float(log_odds[0]), restored
+
+
+def _cache_of(part: CleanPack, span: Span) -> Any:
+    """Keys and values of the prompt before its answer span, picked from the clean run."""
+    cache: Any = transformers.DynamicCache()
+    for layer, stored in enumerate(part.cache.layers):
+        at = torch.as_tensor(span.prefix, device=stored.keys.device)
+        cache.update(stored.keys[:, :, at], stored.values[:, :, at], layer)
+    return cache
 
 
 def _named_masks(model: nn.Module, layout: _Layout) -> dict[str, Tensor]:
@@ -443,7 +229,9 @@ def _log_odds_of_rows(
     hidden = hidden.to(weight.dtype)
     chunks: list[Tensor] = []
     one_node = len(span.nodes) == 1
-    for rows in hidden.split(hidden.shape[0] if one_node else 64):
+    step = len(hidden) if one_node else _ROWS_OF_LOGITS
+    for start in range(0, len(hidden), step):
+        rows = hidden[start : start + step]
         if one_node:
             # Every form is one token read at the same node, so the normaliser cancels.
             picked = rows[:, 0] @ weight[token].T
