@@ -42,7 +42,7 @@ test-fast: $(READY) ## The tests that a developer runs all the time
 check: lint types imports docs wheel test ## Everything that CI checks
 
 bench: $(READY) ## Compare with peers; writes benchmarks/results.json
-	$(BIN)/python benchmarks/run.py
+	$(BIN)/python -m benchmarks.run
 
 docs: $(READY) ## Build the documentation into site/, warnings are errors
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet --strict

@@ -1,0 +1,222 @@
+"""How much does one prompt tree save over padded batches? Scoring, training, attribution."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from benchmarks.adapters import TARGET, randomise
+from benchmarks.answer_span import Entry
+from benchmarks.plain import PaddedBatch, log_odds, option_by_option, pad, padded_log_p
+from benchmarks.settings import Settings
+from benchmarks.timing import Timed, take_turns
+from moralscope.core.decision import Prompt
+from moralscope.games import expected_rewards, get_game, get_opponent, get_reward
+from moralscope.mechanisms.attribution import attribution_tables
+from moralscope.mechanisms.clean import run_clean
+from moralscope.models.loading import LoadedModel
+from moralscope.models.rendering import EncodedPrompt, encode_all
+from moralscope.models.roster import Roster
+from moralscope.models.scoring import make_packs, option_log_probabilities, score
+from moralscope.training.batches import state_index
+from moralscope.training.config import LoraSettings
+from moralscope.training.lora import adapted, trainable
+from moralscope.training.objectives import Batch, Objective, exact_objective
+
+ON = "on, un-merged"
+
+
+def _sizes(prompts: Sequence[EncodedPrompt], batch: PaddedBatch) -> dict[str, int]:
+    """How many tokens each way runs."""
+    nodes = sum(len(pack.tree) for pack in make_packs(prompts))
+    padded = batch.tokens.numel()
+    return {"tree": nodes, "batch": batch.real_tokens, "batch_with_padding": padded}
+
+
+def compare_scoring(
+    roster: Roster, sets: Mapping[str, Sequence[EncodedPrompt]], settings: Settings
+) -> dict[str, Entry]:
+    """The entries ``scoring_vs_padded`` and ``scoring_vs_option_by_option``.
+
+    Args:
+        roster: the agents.
+        sets: prompt sets by name; the first gives the ratios, the others stand beside it.
+        settings: sizes.
+    """
+    measured = {name: _score_set(roster, prompts, settings) for name, prompts in sets.items()}
+    first = next(iter(measured))
+    return {
+        key: {**measured[first][key], "others": {n: m[key] for n, m in measured.items()
+                                                 if n != first}}
+        for key in measured[first]
+    }  # fmt: skip
+
+
+def _score_set(
+    roster: Roster, prompts: Sequence[EncodedPrompt], settings: Settings
+) -> dict[str, Entry]:
+    batch = pad(prompts)
+    with roster.speaking(TARGET) as model, torch.no_grad():
+        times = take_turns(
+            {
+                "tree": lambda: score(model, prompts),
+                "padded": lambda: padded_log_p(model, batch),
+                "one by one": lambda: option_by_option(model, prompts),
+            },
+            settings.repeats,
+        )
+    told = {
+        "scoring_vs_padded": ("padded", "one padded batch, options sharing their prompt's row"),
+        "scoring_vs_option_by_option": ("one by one", "one forward for each form of each option"),
+    }
+    ours = times["tree"]
+    entries: dict[str, Entry] = {}
+    for key, (name, peer) in told.items():
+        gap = np.abs(log_odds(times[name].result).numpy() - ours.result.log_odds).max()
+        entries[key] = {
+            "ratio": times[name].median / ours.median,
+            "ours_seconds": ours.median,
+            "peer_seconds": times[name].median,
+            "ours": f"{len(prompts)} prompts scored as one tree, its construction included",
+            "peer": peer,
+            "tokens": _sizes(prompts, batch),
+            "adapters": ON,
+            "deviation": {"max_abs_log_odds": float(gap)},
+            "turns": {"tree": ours.seconds, name: times[name].seconds},
+        }
+    return entries
+
+
+def compare_attribution(
+    roster: Roster, prompts: Sequence[EncodedPrompt], settings: Settings
+) -> dict[str, Entry]:
+    """The entry ``attribution_cost_in_tree_forwards``."""
+    anatomy = roster.anatomy(TARGET)
+    with roster.speaking(TARGET) as model:
+
+        def attribute() -> Any:
+            run = run_clean(TARGET, model, anatomy, prompts, keep_cache=False)
+            return attribution_tables(anatomy, run)
+
+        times = take_turns(
+            {"attribution": attribute, "forward": lambda: score(model, prompts)}, settings.repeats
+        )
+    ours, forward = times["attribution"], times["forward"]
+    _, completeness = ours.result
+    return {
+        "attribution_cost_in_tree_forwards": {
+            "ratio": ours.median / forward.median,
+            "better": "lower",
+            "ours_seconds": ours.median,
+            "peer_seconds": forward.median,
+            "ours": f"{len(prompts)} prompts run with capture, every head and MLP attributed, "
+            "tables written",
+            "peer": "the same prompts scored as one tree",
+            "adapters": ON,
+            "deviation": {
+                "max_abs_completeness_error": float(completeness["error"].abs().max()),
+                "max_abs_logit_diff": float(completeness["logit_diff"].abs().max()),
+            },
+            "turns": {"attribution": ours.seconds, "forward": forward.seconds},
+        }
+    }
+
+
+def _game_objective() -> Objective:
+    opponent = get_opponent("tit-for-tat")
+    rewards = expected_rewards(get_reward("game"), get_game("IPD"), opponent)
+    return exact_objective(rewards, opponent, kl_coefficient=0.2, weighting="uniform")
+
+
+def compare_training(
+    base: LoadedModel, prompts: Sequence[Prompt], settings: Settings
+) -> dict[str, Entry]:
+    """The entry ``training_step_vs_padded``: forward and backward of the exact objective.
+
+    The optimiser's own step is the same on both sides and left out.
+    """
+    encoded = encode_all(base.tokenizer, prompts)
+    states = torch.tensor([state_index(prompt) for prompt in prompts])
+    batch = pad(encoded)
+    objective = _game_objective()
+    unadapted = score(base.model, encoded)
+    reference = torch.tensor(
+        np.stack([unadapted.log_p_positive, unadapted.log_p_negative], 1), dtype=torch.float32
+    )
+    with adapted(base, LoraSettings(rank=settings.rank), 0) as wrapped:
+        randomise(wrapped, 0)
+        parameters = list(trainable(wrapped).values())
+
+        def by_tree() -> Tensor:
+            found = torch.empty(len(encoded), 2)
+            for pack in make_packs(encoded):
+                log_p = option_log_probabilities(base.model, pack).float()
+                found = found.index_copy(0, torch.tensor(pack.members), log_p)
+            return found
+
+        def step(forward: Callable[[], Tensor], narrow: bool) -> Callable[[], Tensor]:
+            def run() -> Tensor:
+                for parameter in parameters:
+                    parameter.grad = None
+                with torch.autocast("cpu", dtype=torch.bfloat16, enabled=narrow):
+                    log_p = forward()
+                loss, _ = objective(Batch(log_p, reference, states))
+                _backward(loss)
+                return _gradient(parameters)
+
+            return run
+
+        def by_batch() -> Tensor:
+            return padded_log_p(base.model, batch).float()
+
+        times = take_turns(
+            {
+                "tree": step(by_tree, narrow=False),
+                "padded": step(by_batch, narrow=False),
+                "tree, bfloat16": step(by_tree, narrow=True),
+                "padded, bfloat16": step(by_batch, narrow=True),
+            },
+            settings.repeats,
+        )
+    entry = _training_entry(times, len(prompts))
+    return {"training_step_vs_padded": {**entry, "tokens": _sizes(encoded, batch)}}
+
+
+def _backward(loss: Any) -> None:
+    """Torch types this only partly."""
+    loss.backward()
+
+
+def _gradient(parameters: Sequence[torch.nn.Parameter]) -> Tensor:
+    """All gradients as one vector."""
+    return torch.cat([p.grad.flatten() for p in parameters if p.grad is not None])
+
+
+def _relative(value: Tensor, reference: Tensor) -> float:
+    return float(torch.dist(value, reference) / torch.dist(reference, torch.zeros(())))
+
+
+def _training_entry(times: dict[str, Timed], prompts: int) -> Entry:
+    ours, peer = times["tree"], times["padded"]
+    narrow, narrow_peer = times["tree, bfloat16"], times["padded, bfloat16"]
+    return {
+        "ratio": peer.median / ours.median,
+        "ours_seconds": ours.median,
+        "peer_seconds": peer.median,
+        "ours": f"forward and backward of the exact objective on {prompts} prompts as one tree",
+        "peer": "the same as one padded batch",
+        "adapters": f"{ON}, trained",
+        "deviation": {"gradient_relative": _relative(ours.result, peer.result)},
+        "bfloat16": {
+            "ratio": narrow_peer.median / narrow.median,
+            "ours_seconds": narrow.median,
+            "peer_seconds": narrow_peer.median,
+            "gradient_relative_to_float32": _relative(narrow.result, ours.result),
+            "peer_gradient_relative_to_float32": _relative(narrow_peer.result, peer.result),
+        },
+        "turns": {name: timed.seconds for name, timed in times.items()},
+    }

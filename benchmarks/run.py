@@ -1,0 +1,115 @@
+"""Compare every fast path with the plain way, in one run on one machine: ``make bench``.
+
+Writes ``benchmarks/results.json``: each key with its ratio (the peer's median time over ours, so
+higher is better, but for ``attribution_cost_in_tree_forwards``, where lower is), and under
+``details`` what was timed, both times, how far the results deviate, and the environment. A
+comparison that was not made is null, with the reason.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+import tempfile
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+from benchmarks import answer_span, packed
+from benchmarks.adapters import two_agents
+from benchmarks.answer_span import Entry
+from benchmarks.settings import QUICK, Settings
+from benchmarks.timing import environment
+from moralscope.core.decision import Prompt
+from moralscope.core.errors import MoralscopeError
+from moralscope.core.files import write_json
+from moralscope.games import balanced, clusters, structured
+from moralscope.models.loading import LoadedModel, load_model, locate_model
+from moralscope.models.rendering import encode_all
+
+RESULTS = Path(__file__).parent / "results.json"
+KEYS = (
+    "answer_span_vs_hooks",
+    "answer_span_vs_transformerlens",
+    "answer_span_vs_nnsight",
+    "answer_span_vs_arithmetic_floor",
+    "all_position_vs_transformerlens",
+    "attribution_cost_in_tree_forwards",
+    "training_step_vs_padded",
+    "scoring_vs_padded",
+    "scoring_vs_option_by_option",
+)
+_OTHER_LIBRARIES = {
+    "answer_span_vs_transformerlens": "needs TransformerLens in an environment of its own",
+    "answer_span_vs_nnsight": "needs nnsight in an environment of its own",
+    "all_position_vs_transformerlens": "needs TransformerLens in an environment of its own, and "
+    "patches at all positions, which are not implemented",
+}
+
+
+def _spread(prompts: Sequence[Prompt], wanted: int) -> tuple[Prompt, ...]:
+    """At most ``wanted`` prompts, taken evenly."""
+    return tuple(prompts[:: max(1, len(prompts) // wanted)][:wanted])
+
+
+def run_benchmarks(base: LoadedModel, settings: Settings, folder: Path) -> dict[str, object]:
+    """Every comparison on one model.
+
+    Args:
+        base: the model, in float32 on the processor; it carries adapters afterwards.
+        settings: how much to measure.
+        folder: where the agents' adapters are put.
+
+    Returns:
+        Ratios by key, ``details`` by key, and what they were measured on.
+    """
+    started = time.perf_counter()
+    where = environment()
+    asked = _spread(tuple(structured(assignments=("same",))), settings.structured)
+    encoded = encode_all(base.tokenizer, asked)
+    others = encode_all(base.tokenizer, _spread(tuple(balanced(clusters())), settings.balanced))
+    details: dict[str, Entry] = dict(packed.compare_training(base, asked, settings))
+    roster = two_agents(base, settings.rank, folder)
+    details.update(answer_span.compare(roster, encoded[0], settings))
+    details.update(packed.compare_attribution(roster, encoded, settings))
+    sets = {"structured": encoded, "balanced clusters": others}
+    details.update(packed.compare_scoring(roster, sets, settings))
+    for key, reason in _OTHER_LIBRARIES.items():
+        details[key] = {"ratio": None, "reason": reason}
+    return {
+        **{key: details[key]["ratio"] for key in KEYS},
+        "details": {key: details[key] for key in KEYS},
+        "model": {"name": base.source.name, "sha256": base.source.sha256, "dtype": base.dtype},
+        "adapters": f"LoRA, rank {settings.rank}, every linear layer, random A and B, un-merged",
+        "settings": settings.as_json(),
+        "environment": where,
+        "seconds": time.perf_counter() - started,
+    }
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the comparisons, write the results and print them."""
+    parser = argparse.ArgumentParser(prog="benchmarks", description="Compare with the plain way.")
+    parser.add_argument("--quick", action="store_true", help="little of everything, to try it")
+    parser.add_argument("--model", default="default", help="a hub id or a folder")
+    parser.add_argument("--out", type=Path, default=RESULTS, help="where the results go")
+    chosen = parser.parse_args(arguments)
+    try:
+        base = load_model(locate_model(chosen.model))
+        with tempfile.TemporaryDirectory() as folder:
+            results = run_benchmarks(base, QUICK if chosen.quick else Settings(), Path(folder))
+        write_json(chosen.out, results)
+    except MoralscopeError as error:
+        print(error, file=sys.stderr)
+        return 2
+    print(json.dumps(results, indent=2))
+    for key in KEYS:
+        ratio = results[key]
+        print(f"{key:36} {'not measured' if ratio is None else format(ratio, '.4g')}")
+    print(f"Results: {chosen.out}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
