@@ -25,7 +25,7 @@ from moralscope.models.loading import ModelSource
 from moralscope.models.rendering import EncodedPrompt, encode_all
 from moralscope.models.scoring import make_packs
 from moralscope.studies.catalogue import all_prompts, cluster_prompts, mechanism_prompts
-from moralscope.studies.plan import Task, make_plan
+from moralscope.studies.plan import Plan, Task, make_plan
 from moralscope.studies.steps import TRAIN
 from moralscope.studies.study import Study, training_config
 from moralscope.training.batches import draw_batch, training_prompts
@@ -80,7 +80,7 @@ class Estimate:
 @dataclass(frozen=True)
 class _Work:
     forwards: int = 0
-    nodes: float = 0.0
+    operations: float = 0.0
     disk_bytes: int = 0
 
 
@@ -97,35 +97,54 @@ class _Shape:
     mechanisms: tuple[EncodedPrompt, ...]
     tokenizer: Any
 
+    def operations(self, nodes: float) -> float:
+        """Floating-point operations of that many tree nodes through the model."""
+        return 2.0 * self.parameters * nodes
+
 
 def estimate_study(study: Study, out: Path) -> Estimate:
     """Estimate a study without running it.
 
     Args:
         study: what would be run.
-        out: where; copies of adapters in it are counted.
+        out: where; the size of a run does not depend on it.
 
     Raises:
         MoralscopeError: as ``run_study`` would, for anything wrong with the study itself.
     """
-    del out  # the size of a run does not depend on where it is
+    del out
     plan = make_plan(study)
-    cache = StageCache(cache_folder())
-    finished = {task.stage.name: cache.record(task.stage) is not None for task in plan}
-    if all(finished.values()):
-        return Estimate(tuple(StageEstimate(n, True, 0, 0.0, 0) for n in finished))
-    shape = _shape(study, plan.source)
-    rate = _matrix_rate(study.device)
-    stages: list[StageEstimate] = []
-    for task in plan:
-        name = task.stage.name
-        if finished[name]:
-            stages.append(StageEstimate(name, True, 0, 0.0, 0))
-            continue
-        work = _work_of(task, study, shape)
-        seconds = 2.0 * shape.parameters * work.nodes / (rate * _EFFICIENCY)
-        stages.append(StageEstimate(name, False, work.forwards, seconds, work.disk_bytes))
-    return Estimate(tuple(stages))
+    work = _works(plan, StageCache(cache_folder()))
+    if not any(work.values()):
+        return Estimate(tuple(StageEstimate(n, True, 0, 0.0, 0) for n in work))
+    rate = _matrix_rate(study.device) * _EFFICIENCY
+    return Estimate(
+        tuple(
+            StageEstimate(name, True, 0, 0.0, 0)
+            if w is None
+            else StageEstimate(name, False, w.forwards, w.operations / rate, w.disk_bytes)
+            for name, w in work.items()
+        )
+    )
+
+
+def work_shares(plan: Plan, cache: StageCache) -> dict[str, float]:
+    """Each stage's share of the work that is left; they sum to 1, or are 0 if all is cached."""
+    operations = {name: w.operations if w else 0.0 for name, w in _works(plan, cache).items()}
+    total = sum(operations.values()) or 1.0
+    return {name: value / total for name, value in operations.items()}
+
+
+def _works(plan: Plan, cache: StageCache) -> dict[str, _Work | None]:
+    """The work of each stage; None for what the cache holds."""
+    left = {task.stage.name for task in plan if cache.record(task.stage) is None}
+    shape = _shape(plan.study, plan.source) if left else None
+    return {
+        task.stage.name: _work_of(task, plan.study, shape)
+        if shape is not None and task.stage.name in left
+        else None
+        for task in plan
+    }
 
 
 def _shape(study: Study, source: ModelSource) -> _Shape:
@@ -176,18 +195,19 @@ def _work_of(task: Task, study: Study, shape: _Shape) -> _Work:
         return _training_work(name.removeprefix(TRAIN), study, shape)
     packs, nodes = _nodes(shape.encoded, study.max_nodes)
     if name.startswith("decide-"):
-        return _Work(packs, nodes, len(shape.encoded) * _BYTES_PER_ROW * 2)
+        return _Work(packs, shape.operations(nodes), len(shape.encoded) * _BYTES_PER_ROW * 2)
     sites = shape.layers * (shape.heads + 1)
     few_packs, few_nodes = _nodes(shape.mechanisms, study.max_nodes)
     count = len(shape.mechanisms)
     if name.startswith("explain-"):
         rows = count * (sites + 2 + 2 * shape.layers)
-        return _Work(few_packs, few_nodes, rows * _BYTES_PER_ROW)
+        return _Work(few_packs, shape.operations(few_nodes), rows * _BYTES_PER_ROW)
     if name.startswith("patch-"):
         source, _, target = name.removeprefix("patch-").partition("-into-")
         if source == target:
             count = min(count, study.mechanisms.self_patch_prompts)
-        return _Work(count, count * (sites + 2) / 2, count * sites * _BYTES_PER_ROW)
+        rows = count * (sites + 2)
+        return _Work(count, shape.operations(rows / 2), rows * _BYTES_PER_ROW)
     return _Work(0, 0.0, len(shape.encoded) * 200)
 
 
@@ -204,7 +224,7 @@ def _training_work(name: str, study: Study, shape: _Shape) -> _Work:
     cost = _BACKWARD / (_NARROW_SPEEDUP if config.compute_dtype == "bfloat16" else 1.0)
     return _Work(
         forwards=config.steps * packs + once[0] + fingerprint[0],
-        nodes=config.steps * nodes * cost + once[1] + fingerprint[1],
+        operations=shape.operations(config.steps * nodes * cost + once[1] + fingerprint[1]),
         # Factors A and B of every linear layer, in float32, in the cache and in the run.
         disk_bytes=2 * 4 * config.lora.rank * shape.linear_sides,
     )

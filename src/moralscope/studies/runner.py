@@ -27,6 +27,7 @@ from moralscope.core.hashing import sha256_file, sha256_text
 from moralscope.core.progress import Progress, ProgressEvent, silent
 from moralscope.core.stage import StageCache, cache_folder
 from moralscope.core.tables import write_table
+from moralscope.studies.estimate import work_shares
 from moralscope.studies.plan import Plan, Task, make_plan, plan_digest, threads, versions
 from moralscope.studies.resources import measured
 from moralscope.studies.steps import TRAIN, Context, gather
@@ -108,9 +109,11 @@ def _compute(
     bench = Workbench(plan.study, plan.source)
     folders: dict[str, Path] = {}
     runs: list[StageRun] = []
+    shares = work_shares(plan, cache)
+    share = 0.0
     for number, task in enumerate(plan, start=1):
         stage = task.stage
-        progress(ProgressEvent("stage", number - 1, len(plan.tasks), stage.name))
+        progress(ProgressEvent("stage", number - 1, len(plan.tasks), stage.name, share))
         record = cache.record(stage)
         cached = record is not None
         if record is None:
@@ -130,7 +133,8 @@ def _compute(
                 cached,
             )
         )
-        progress(ProgressEvent("stage", number, len(plan.tasks), stage.name))
+        share += shares[stage.name]
+        progress(ProgressEvent("stage", number, len(plan.tasks), stage.name, share))
     return folders, runs
 
 

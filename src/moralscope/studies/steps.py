@@ -84,6 +84,7 @@ def train(name: str) -> Step:
             out=context.out,
             work=context.work,
             fingerprint_prompts=tuple(cluster_prompts(study)),
+            max_nodes=study.max_nodes,
             progress=context.progress,
         )
 

@@ -2,7 +2,7 @@
 
 A checkpoint holds the adapter, the optimiser's moments and the rows of the training table. There
 is no random state to store: batches are functions of seed and step. It is one folder that
-appears whole or not at all; a damaged one counts as absent.
+appears whole or not at all; a damaged one, or one of another training, counts as absent.
 """
 
 from __future__ import annotations
@@ -28,8 +28,9 @@ def save_checkpoint(
     parameters: Mapping[str, nn.Parameter],
     optimiser: torch.optim.Optimizer,
     rows: list[dict[str, object]],
+    identity: str,
 ) -> None:
-    """Write the state after the last row's step."""
+    """Write the state after the last row's step of the training that ``identity`` names."""
     tensors: dict[str, Tensor] = {}
     for name, parameter in parameters.items():
         tensors[f"parameter/{name}"] = parameter.detach().cpu().contiguous()
@@ -39,23 +40,29 @@ def save_checkpoint(
     with atomic_folder(work / FOLDER) as folder:
         write_bytes(folder / "state.safetensors", safetensors_torch.save(tensors))
         digest = sha256_file(folder / "state.safetensors")
-        write_json(folder / "state.json", {"rows": rows, "sha256": digest})
+        write_json(folder / "state.json", {"identity": identity, "rows": rows, "sha256": digest})
 
 
 @torch.no_grad()
 def load_checkpoint(
-    work: Path, parameters: Mapping[str, nn.Parameter], optimiser: torch.optim.Optimizer
+    work: Path,
+    parameters: Mapping[str, nn.Parameter],
+    optimiser: torch.optim.Optimizer,
+    identity: str,
 ) -> list[dict[str, object]]:
     """Restore the last checkpoint in place.
 
     Returns:
-        The rows of the training table so far; empty where there is no intact checkpoint.
+        The rows of the training table so far; empty where there is no intact checkpoint of the
+        training that ``identity`` names.
     """
     folder = work / FOLDER
     try:
         record = json.loads((folder / "state.json").read_text())
-        intact = sha256_file(folder / "state.safetensors") == record["sha256"]
-    except (OSError, ValueError, KeyError):
+        intact = record["identity"] == identity
+        intact = intact and sha256_file(folder / "state.safetensors") == record["sha256"]
+        rows: list[dict[str, object]] = list(record["rows"])
+    except (OSError, ValueError, KeyError, TypeError):
         return []
     if not intact:
         return []
@@ -66,5 +73,4 @@ def load_checkpoint(
             moment: tensors[f"{moment}/{name}"].to(parameter.device if moment != "step" else "cpu")
             for moment in _MOMENTS
         }
-    rows: list[dict[str, object]] = record["rows"]
     return rows

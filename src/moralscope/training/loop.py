@@ -25,7 +25,7 @@ import torch
 from moralscope.core.decision import Prompt
 from moralscope.core.errors import AgentError
 from moralscope.core.files import write_text
-from moralscope.core.hashing import sha256_file
+from moralscope.core.hashing import sha256_file, sha256_value
 from moralscope.core.progress import Progress, ProgressEvent, silent
 from moralscope.core.tables import from_rows, write_table
 from moralscope.games import expected_rewards, get_game, get_opponent, get_reward
@@ -33,10 +33,10 @@ from moralscope.models.fingerprint import make_fingerprint, write_fingerprint
 from moralscope.models.loading import LoadedModel
 from moralscope.models.rendering import EncodedPrompt, encode_all
 from moralscope.models.roster import WEIGHTS
-from moralscope.models.scoring import make_packs, option_log_probabilities, score
+from moralscope.models.scoring import MAX_NODES, make_packs, option_log_probabilities, score
 from moralscope.training.batches import draw_batch, state_index, training_prompts
 from moralscope.training.checkpoints import FOLDER, load_checkpoint, save_checkpoint
-from moralscope.training.config import TrainingConfig
+from moralscope.training.config import ComputeDtype, TrainingConfig
 from moralscope.training.lora import adapted, save_adapter, trainable
 from moralscope.training.objectives import Batch, Objective, exact_objective
 
@@ -51,6 +51,7 @@ def train_agent(
     out: Path,
     work: Path,
     fingerprint_prompts: Sequence[Prompt] = (),
+    max_nodes: int = MAX_NODES,
     progress: Progress = silent,
 ) -> pl.DataFrame:
     """Train one agent and save it as a PEFT adapter folder.
@@ -62,6 +63,7 @@ def train_agent(
         out: folder for the adapter, its fingerprint, configuration and training table.
         work: scratch folder that survives an interruption; the same call resumes from it.
         fingerprint_prompts: prompts to fingerprint beside the training prompts.
+        max_nodes: largest packed forward, in tree nodes.
         progress: called after each step.
 
     Returns:
@@ -73,14 +75,20 @@ def train_agent(
     """
     prompts = tuple(training_prompts(config))
     encoded = encode_all(base.tokenizer, prompts)
-    reference = torch.as_tensor(_reference(base, encoded), device=base.device)
+    reference = torch.as_tensor(_reference(base, encoded, max_nodes), device=base.device)
     with adapted(base, config.lora, config.seed) as wrapped:
-        task = _Task(name, config, base, prompts, encoded, reference, _objective(config))
+        task = _Task(name, config, base, prompts, encoded, reference, _objective(config), max_nodes)
         rows = _optimise(task, wrapped, work, progress)
         save_adapter(wrapped, out, base.source.name)
         extra = [p for p in fingerprint_prompts if p.name not in {q.name for q in prompts}]
         fingerprinted = (*encoded, *encode_all(base.tokenizer, extra))
-        scores = score(base.model, fingerprinted, task=f"fingerprint {name}", progress=progress)
+        scores = score(
+            base.model,
+            fingerprinted,
+            max_nodes=max_nodes,
+            task=f"fingerprint {name}",
+            progress=progress,
+        )
     digest = sha256_file(out / WEIGHTS)
     write_fingerprint(out, make_fingerprint(base, digest, fingerprinted, scores.log_odds))
     write_text(out / CONFIG_FILE, json.dumps(config.model_dump(mode="json"), indent=2) + "\n")
@@ -101,8 +109,8 @@ def _objective(config: TrainingConfig) -> Objective:
     )
 
 
-def _reference(base: LoadedModel, encoded: Sequence[EncodedPrompt]) -> Any:
-    scores = score(base.model, encoded)
+def _reference(base: LoadedModel, encoded: Sequence[EncodedPrompt], max_nodes: int) -> Any:
+    scores = score(base.model, encoded, max_nodes=max_nodes)
     return [
         [float(p), float(n)]
         for p, n in zip(scores.log_p_positive, scores.log_p_negative, strict=True)
@@ -120,13 +128,21 @@ class _Task:
     encoded: Sequence[EncodedPrompt]
     reference: torch.Tensor
     objective: Objective
+    max_nodes: int
+
+    @property
+    def identity(self) -> str:
+        """What checkpoints of this run are recognised by: all that its course depends on."""
+        course = [self.name, self.config.model_dump(mode="json"), self.base.source.sha256]
+        texts = [prompt.sha256 for prompt in self.encoded]
+        return sha256_value([*course, self.base.dtype, self.max_nodes, texts])
 
 
 def _optimise(task: _Task, wrapped: Any, work: Path, progress: Progress) -> list[dict[str, object]]:
     config = task.config
     parameters = trainable(wrapped)
     optimiser = torch.optim.Adam(parameters.values(), lr=config.learning_rate)
-    rows = load_checkpoint(work, parameters, optimiser)
+    rows = load_checkpoint(work, parameters, optimiser, task.identity)
     for step in range(len(rows) + 1, config.steps + 1):
         started = time.perf_counter()
         for group in optimiser.param_groups:
@@ -135,8 +151,11 @@ def _optimise(task: _Task, wrapped: Any, work: Path, progress: Progress) -> list
         states = torch.tensor(
             [state_index(task.prompts[i]) for i in chosen], device=task.base.device
         )
-        log_p = _batch_log_p(task.base, config, [task.encoded[i] for i in chosen])
-        batch = Batch(log_p, task.reference[list(chosen)].float(), states)
+        encoded = [task.encoded[i] for i in chosen]
+        log_p = batch_log_p(
+            task.base, encoded, dtype=config.compute_dtype, max_nodes=task.max_nodes
+        )
+        batch = Batch(log_p, task.reference[list(chosen)].to(log_p.dtype), states)
         loss, signals = task.objective(batch)
         if not bool(torch.isfinite(loss)):
             raise AgentError(
@@ -161,7 +180,7 @@ def _optimise(task: _Task, wrapped: Any, work: Path, progress: Progress) -> list
             }
         )
         if step % config.checkpoint_every == 0 and step < config.steps:
-            save_checkpoint(work, parameters, optimiser, rows)
+            save_checkpoint(work, parameters, optimiser, rows, task.identity)
         note = f"reward {signals.reward_mean:.2f}, P(cooperate) {signals.cooperation:.2f}"
         progress(ProgressEvent(f"train {task.name}", step, config.steps, note))
     return rows
@@ -181,15 +200,23 @@ def learning_rate(config: TrainingConfig, step: int) -> float:
     return config.learning_rate * (1.0 - (step - 1) / config.steps)
 
 
-def _batch_log_p(
-    base: LoadedModel, config: TrainingConfig, encoded: Sequence[EncodedPrompt]
+def batch_log_p(
+    base: LoadedModel,
+    encoded: Sequence[EncodedPrompt],
+    *,
+    dtype: ComputeDtype = "float32",
+    max_nodes: int = MAX_NODES,
 ) -> torch.Tensor:
-    """Log-probabilities of a batch in its order, with gradient: one packed forward a pack."""
-    narrow = config.compute_dtype == "bfloat16"
+    """Log-probabilities of a batch in its order, with gradient: one packed forward a pack.
+
+    Returns:
+        Of defecting and of cooperating, shape ``(prompts, 2)``, in nats.
+    """
+    narrow = dtype == "bfloat16"
     result: list[torch.Tensor] = []
     order: list[int] = []
     with torch.autocast(base.device.split(":")[0], dtype=torch.bfloat16, enabled=narrow):
-        for pack in make_packs(encoded):
+        for pack in make_packs(encoded, max_nodes):
             result.append(option_log_probabilities(base.model, pack))
             order += pack.members
     inverse = torch.empty(len(order), dtype=torch.long)

@@ -1,0 +1,176 @@
+"""An interrupted training goes on to exactly the result of an uninterrupted one."""
+
+from __future__ import annotations
+
+import json
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import polars as pl
+import pytest
+
+from moralscope.core.progress import ProgressEvent
+from moralscope.core.tables import read_table
+from moralscope.models.loading import LoadedModel
+from moralscope.training.config import TrainingConfig
+from moralscope.training.loop import train_agent
+
+Configure = Callable[..., TrainingConfig]
+STEPS, EVERY = 7, 2
+
+
+class StopHereError(Exception):
+    pass
+
+
+def result(folder: Path) -> tuple[bytes, list[tuple[object, ...]]]:
+    table: pl.DataFrame = read_table("training", folder).drop("seconds")
+    return (folder / "adapter_model.safetensors").read_bytes(), table.rows()
+
+
+def stop_after(step: int, seen: list[int]) -> Callable[[ProgressEvent], None]:
+    def watch(event: ProgressEvent) -> None:
+        if event.task.startswith("train "):
+            seen.append(event.done)
+            if event.done == step:
+                raise StopHereError
+
+    return watch
+
+
+@pytest.fixture
+def config(configure: Configure) -> TrainingConfig:
+    return configure(steps=STEPS, checkpoint_every=EVERY, visitation="visitation")
+
+
+@pytest.fixture
+def whole(base: LoadedModel, config: TrainingConfig, tmp_path: Path) -> object:
+    train_agent("a", config, base, out=tmp_path / "whole", work=tmp_path / "whole-work")
+    return result(tmp_path / "whole")
+
+
+@pytest.mark.parametrize("step", range(1, STEPS + 1))
+def test_going_on_after_any_step_gives_the_same_bytes(
+    base: LoadedModel, config: TrainingConfig, whole: object, tmp_path: Path, step: int
+) -> None:
+    out, work = tmp_path / "out", tmp_path / "work"
+    with pytest.raises(StopHereError):
+        train_agent("a", config, base, out=out, work=work, progress=stop_after(step, []))
+    assert not out.exists()
+    done: list[int] = []
+    train_agent("a", config, base, out=out, work=work, progress=stop_after(0, done))
+    kept = min(step, STEPS - 1) // EVERY * EVERY
+    assert done == list(range(kept + 1, STEPS + 1))  # from the last checkpoint, not from scratch
+    assert result(out) == whole
+
+
+def test_going_on_again_and_again_gives_the_same_bytes(
+    base: LoadedModel, config: TrainingConfig, whole: object, tmp_path: Path
+) -> None:
+    out, work = tmp_path / "out", tmp_path / "work"
+    for step in (3, 5, 6):
+        with pytest.raises(StopHereError):
+            train_agent("a", config, base, out=out, work=work, progress=stop_after(step, []))
+    train_agent("a", config, base, out=out, work=work)
+    assert result(out) == whole
+
+
+def cut_short(folder: Path) -> None:
+    path = folder / "state.safetensors"
+    path.write_bytes(path.read_bytes()[:-9])
+
+
+def change_a_byte(folder: Path) -> None:
+    path = folder / "state.safetensors"
+    data = bytearray(path.read_bytes())
+    data[-3] ^= 1
+    path.write_bytes(data)
+
+
+def break_the_record(folder: Path) -> None:
+    (folder / "state.json").write_text('{"rows": [')
+
+
+def empty_the_record(folder: Path) -> None:
+    (folder / "state.json").write_text("[]")
+
+
+def lose_the_tensors(folder: Path) -> None:
+    (folder / "state.safetensors").unlink()
+
+
+@pytest.mark.parametrize(
+    "damage", [cut_short, change_a_byte, break_the_record, empty_the_record, lose_the_tensors]
+)
+def test_a_damaged_checkpoint_is_ignored(
+    base: LoadedModel,
+    config: TrainingConfig,
+    whole: object,
+    tmp_path: Path,
+    damage: Callable[[Path], None],
+) -> None:
+    out, work = tmp_path / "out", tmp_path / "work"
+    with pytest.raises(StopHereError):
+        train_agent("a", config, base, out=out, work=work, progress=stop_after(4, []))
+    damage(work / "checkpoint")
+    done: list[int] = []
+    train_agent("a", config, base, out=out, work=work, progress=stop_after(0, done))
+    assert done == list(range(1, STEPS + 1))
+    assert result(out) == whole
+
+
+@pytest.mark.parametrize("change", [{"seed": 9}, {"reward": "hybrid"}, {"learning_rate": 0.01}])
+def test_a_checkpoint_of_another_training_is_ignored(
+    base: LoadedModel, config: TrainingConfig, tmp_path: Path, change: dict[str, object]
+) -> None:
+    out, work = tmp_path / "out", tmp_path / "work"
+    with pytest.raises(StopHereError):
+        train_agent("a", config, base, out=out, work=work, progress=stop_after(4, []))
+    done: list[int] = []
+    other = config.model_copy(update=change)
+    train_agent("a", other, base, out=out, work=work, progress=stop_after(0, done))
+    assert done == list(range(1, STEPS + 1))
+    train_agent("a", other, base, out=tmp_path / "fresh", work=tmp_path / "fresh-work")
+    assert result(out) == result(tmp_path / "fresh")
+
+
+CHILD = """
+import json, sys, time
+from pathlib import Path
+from moralscope.models.loading import load_model, locate_model
+from moralscope.training.config import TrainingConfig
+from moralscope.training.loop import train_agent
+
+model, out, work, mark, config = sys.argv[1:]
+def slow(event):
+    if event.task.startswith("train ") and event.done == 5:
+        Path(mark).touch()
+        time.sleep(60)
+base = load_model(locate_model(model))
+settings = TrainingConfig.model_validate(json.loads(config))
+train_agent("a", settings, base, out=Path(out), work=Path(work), progress=slow)
+"""
+
+
+def test_a_killed_training_goes_on_to_the_same_bytes(
+    base: LoadedModel, config: TrainingConfig, whole: object, tmp_path: Path, tiny_folder: Path
+) -> None:
+    out, work, mark = tmp_path / "out", tmp_path / "work", tmp_path / "mark"
+    settings = json.dumps(config.model_dump(mode="json"))
+    words = [str(tiny_folder), str(out), str(work), str(mark), settings]
+    child = subprocess.Popen([sys.executable, "-c", CHILD, *words])
+    deadline = time.monotonic() + 120
+    while not mark.exists() and child.poll() is None and time.monotonic() < deadline:
+        time.sleep(0.05)
+    child.send_signal(signal.SIGKILL)
+    assert child.wait() == -signal.SIGKILL
+    assert mark.exists()
+    assert not out.exists()
+    done: list[int] = []
+    train_agent("a", config, base, out=out, work=work, progress=stop_after(0, done))
+    assert done == [5, 6, 7]
+    assert result(out) == whole
