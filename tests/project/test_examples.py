@@ -1,0 +1,58 @@
+"""The examples are studies and prompts that the software reads, and say what they claim to."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+from moralscope.games import read_prompts
+from moralscope.studies import demo_study, read_study
+from moralscope.studies.study import base_name, patched_pairs, training_config
+
+ROOT = Path(__file__).resolve().parents[2]
+EXAMPLES = ROOT / "examples"
+STUDIES = sorted(path.name for path in EXAMPLES.glob("*.yaml"))
+
+
+def test_the_promised_examples_are_there():
+    assert {"ipd-small.yaml", "own-adapter.yaml", "own-prompts.yaml"} <= set(STUDIES)
+
+
+@pytest.mark.parametrize("name", STUDIES)
+def test_an_example_is_a_study_whose_command_is_told(name: str):
+    study = read_study(EXAMPLES / name)
+    assert study.name == name.removesuffix(".yaml")
+    assert base_name(study) == "base"
+    text = (EXAMPLES / name).read_text()
+    assert re.search(rf"^#   moralscope run examples/{re.escape(name)}( |$)", text, re.MULTILINE)
+    for file in study.prompts.files:
+        assert len(read_prompts(ROOT / file)) > 1
+
+
+def test_the_first_example_is_the_demo():
+    study = read_study(EXAMPLES / "ipd-small.yaml")
+    demo = demo_study()
+    for name in demo.agents:
+        assert training_config(study, name) == training_config(demo, name)
+    same = {"name": demo.name, "training": demo.training}
+    assert study.model_copy(update=same) == demo
+
+
+def test_prompts_of_ones_own_are_asked_both_ways_round():
+    prompts = tuple(read_prompts(EXAMPLES / "own-prompts.jsonl"))
+    scenarios = {prompt.scenario for prompt in prompts}
+    assert len(prompts) == 2 * len(scenarios) == 16
+    for scenario in scenarios:
+        first, second = (p.decision for p in prompts if p.scenario == scenario)
+        assert (first.positive.name, first.negative.name) == ("grant", "refuse")
+        assert first.positive.forms == second.negative.forms
+        assert first.negative.forms == second.positive.forms
+
+
+def test_an_adapter_of_ones_own_is_loaded_not_trained():
+    study = read_study(EXAMPLES / "own-adapter.yaml")
+    assert training_config(study, "tuned") is None
+    assert study.agents["tuned"].adapter == "runs/demo/agents/game"
+    assert patched_pairs(study) == (("base", "tuned"), ("tuned", "base"))
