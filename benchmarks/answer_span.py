@@ -21,9 +21,9 @@ from benchmarks.settings import Settings
 from benchmarks.timing import Timed, take_turns
 from moralscope.core.site import Site
 from moralscope.core.streams import stream
-from moralscope.mechanisms.clean import CleanRun, run_clean
+from moralscope.mechanisms.clean import CleanRun, run_clean, span_of
+from moralscope.mechanisms.edits import Intervention
 from moralscope.mechanisms.patching import sweep_prompt
-from moralscope.mechanisms.rows import Intervention, span_of
 from moralscope.models.rendering import EncodedPrompt
 from moralscope.models.roster import Roster
 
@@ -129,6 +129,8 @@ def _versus_hooks(
         "ours": f"{n_sites} sites of one prompt of {len(prompt.tokens)} tokens, all patched",
         "peer": f"one forward a site with a hook; {len(sample)} sites measured, {each:.4g} s "
         f"each, scaled to {n_sites}",
+        "note": "ratio compares the sweeps alone; ratio_with_clean_runs adds to each side its "
+        "clean runs of source and target",
         "sample": [str(sites[i]) for i in sample],
         "adapters": "on, un-merged, both agents",
         "turns": {"rows": times["rows"].seconds, "hooks, sample": times["hooks"].seconds},

@@ -1,18 +1,43 @@
 """Pages of the documentation that are written from the code, so that they cannot disagree with it.
 
 A page says where: ``<!-- tables -->`` is replaced by every table's columns from
-``moralscope.core.schemas``, ``<!-- commands -->`` by every command's help.
+``moralscope.core.schemas``, ``<!-- commands -->`` by every command's help, ``<!-- study -->`` by
+every key of a study file with its default.
 """
 
 from __future__ import annotations
 
+import inspect
+import re
 from collections.abc import Iterator
+
+from pydantic import BaseModel
 
 from moralscope.cli.main import app
 from moralscope.core.schemas import SCHEMAS
 from moralscope.core.tables import Schema, schema_of
+from moralscope.games import CLUSTER_GAMES, GAMES, OPPONENTS, REWARDS, TABLE_ORDERS, WORDINGS
+from moralscope.studies.study import (
+    AgentEntry,
+    EvidenceChoice,
+    MechanismChoice,
+    PromptChoice,
+    Study,
+)
+from moralscope.training.config import LoraSettings, TrainingConfig
 
-TABLES, COMMANDS = "<!-- tables -->", "<!-- commands -->"
+TABLES, COMMANDS, STUDY = "<!-- tables -->", "<!-- commands -->", "<!-- study -->"
+PLACES: dict[str, type[BaseModel]] = {
+    "The file": Study,
+    "agents.NAME": AgentEntry,
+    "training": TrainingConfig,
+    "training.lora": LoraSettings,
+    "prompts": PromptChoice,
+    "mechanisms": MechanismChoice,
+    "evidence": EvidenceChoice,
+}
+FROM_THE_AGENT = {"reward", "opponent", "seed"}
+"""Settings of a training that its agent gives."""
 
 
 def on_page_markdown(markdown: str, **_: object) -> str:
@@ -21,6 +46,8 @@ def on_page_markdown(markdown: str, **_: object) -> str:
         markdown = markdown.replace(TABLES, "\n".join(_all_tables()))
     if COMMANDS in markdown:
         markdown = markdown.replace(COMMANDS, _commands())
+    if STUDY in markdown:
+        markdown = markdown.replace(STUDY, "\n".join(_study()))
     return markdown
 
 
@@ -45,3 +72,55 @@ def _table(schema: Schema) -> Iterator[str]:
 def _commands() -> str:
     text = app.generate_docs(output_format="markdown")
     return text[text.index("**Commands**") :]  # the page has its own title and contents
+
+
+def _study() -> Iterator[str]:
+    names = {
+        "reward": REWARDS,
+        "opponent": OPPONENTS,
+        "game": GAMES,
+        "games of the clusters": CLUSTER_GAMES,
+        "wording": ("structured (training only)", *WORDINGS),
+        "table order": TABLE_ORDERS,
+    }
+    yield "### Names\n"
+    yield "| what | names |"
+    yield "|---|---|"
+    for what, known in names.items():
+        yield f"| {what} | {', '.join(known)} |"
+    yield ""
+    for place, model in PLACES.items():
+        title = place if place == "The file" else f"`{place}`"
+        yield f"### {title}\n"
+        told = _meanings(model)
+        first = inspect.getdoc(model) or ""
+        yield first.splitlines()[0].replace("``", "`") + "\n"
+        yield "| key | default | meaning |"
+        yield "|---|---|---|"
+        for name, field in model.model_fields.items():
+            if model is TrainingConfig and name in FROM_THE_AGENT:
+                continue
+            default = "needed" if field.is_required() else f"`{_plain(field.get_default())}`"
+            if field.default_factory is not None or isinstance(field.default, BaseModel):
+                default = "see below" if name in PLACES or name == "lora" else "none"
+            yield f"| `{name}` | {default} | {told[name].replace('see their types', 'see below')} |"
+        yield ""
+
+
+def _plain(default: object) -> str:
+    """A default as it would stand in a study file."""
+    if isinstance(default, tuple):
+        return f"[{', '.join(_plain(part) for part in default)}]"
+    written = {True: "true", False: "false", None: "null"}
+    return written[default] if default is None or isinstance(default, bool) else str(default)
+
+
+def _meanings(model: type[BaseModel]) -> dict[str, str]:
+    """What a docstring says of each attribute; several may share one entry."""
+    _, _, listed = (inspect.getdoc(model) or "").partition("Attributes:\n")
+    entries = re.findall(r"^    (\w[\w, ]*): (.*(?:\n {8}.*)*)", listed, re.MULTILINE)
+    return {
+        name: " ".join(text.replace("``", "`").split()).replace("|", "\\|")
+        for names, text in entries
+        for name in names.split(", ")
+    }

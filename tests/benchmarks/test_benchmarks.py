@@ -20,8 +20,8 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from moralscope.core.site import parse_site
 from moralscope.mechanisms.clean import run_clean
+from moralscope.mechanisms.edits import Intervention
 from moralscope.mechanisms.patching import sweep_prompt
-from moralscope.mechanisms.rows import Intervention
 from moralscope.models.anatomy import dissect
 
 MEASURED = tuple(k for k in KEYS if "transformerlens" not in k and "nnsight" not in k)
@@ -55,6 +55,17 @@ def test_ratios_are_those_of_the_stated_times(results: dict[str, Any]):
         ours, peer = entry["ours_seconds"], entry["peer_seconds"]
         lower = key == "attribution_cost_in_tree_forwards"
         assert entry["ratio"] == pytest.approx(ours / peer if lower else peer / ours)
+
+
+def test_clean_runs_are_counted_on_both_sides(results: dict[str, Any]):
+    entry = results["details"]["answer_span_vs_hooks"]
+    clean = entry["clean_run_seconds"]
+    whole = {
+        way: entry[side] + sum(seconds for name, seconds in clean.items() if name.startswith(way))
+        for way, side in (("rows", "ours_seconds"), ("hooks", "peer_seconds"))
+    }
+    assert len(clean) == 4
+    assert entry["ratio_with_clean_runs"] == pytest.approx(whole["hooks"] / whole["rows"])
 
 
 def test_fast_and_plain_agree(results: dict[str, Any]):

@@ -13,6 +13,7 @@ from moralscope.core.hashing import LAYERS
 from moralscope.core.schemas import SCHEMAS
 from moralscope.core.tables import schema_of
 from moralscope.evidence.verdicts import VERDICTS
+from moralscope.games import CLUSTER_GAMES, OPPONENTS, REWARDS, WORDINGS
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -49,6 +50,32 @@ def test_every_column_of_every_table_is_documented(hooks: ModuleType):
 @pytest.mark.parametrize("command", ["demo", "run", "report", "doctor"])
 def test_every_command_is_documented(hooks: ModuleType, command: str):
     assert f"## moralscope {command}\n" in page(hooks, "cli.md")
+
+
+def test_every_key_of_a_study_is_documented(hooks: ModuleType):
+    sections = dict(
+        re.findall(r"^### `?([\w.]+|The file)`?\n(.*?)(?=^### |\Z)", page(hooks, "studies.md"),
+                   re.MULTILINE | re.DOTALL)
+    )  # fmt: skip
+    for place, model in hooks.PLACES.items():
+        rows = re.findall(r"^\| `(\w+)` \| (.*?) \| (.*) \|$", sections[place], re.MULTILINE)
+        given = hooks.FROM_THE_AGENT if place == "training" else set()
+        assert [row[0] for row in rows] == [n for n in model.model_fields if n not in given]
+        assert all(len(meaning) > 5 for _, _, meaning in rows)
+    defaults = dict(re.findall(r"^\| `(\w+)` \| `(.*?)` \|", sections["prompts"], re.MULTILINE))
+    assert defaults["games"] == f"[{', '.join(CLUSTER_GAMES)}]"
+    assert defaults["scenarios"] == "true"
+    for name in (*REWARDS, *OPPONENTS, *WORDINGS):
+        assert re.search(rf"[|,] {name}[ ,]", sections["Names"])
+
+
+def test_every_comparison_is_documented():
+    source = (ROOT / "benchmarks/run.py").read_text()
+    keys = re.findall(r'"(\w+)"', source.partition("KEYS = (")[2].partition(")")[0])
+    told = (ROOT / "docs/benchmarks.md").read_text()
+    assert len(keys) == 9
+    for key in keys:
+        assert f"`{key}`" in told
 
 
 def test_other_pages_are_left_alone(hooks: ModuleType):

@@ -80,7 +80,12 @@ class MechanismChoice(Frozen):
 
 
 class EvidenceChoice(Frozen):
-    """How claims are tested: family-wise level, and draws of sampled randomisation tests."""
+    """How claims are tested.
+
+    Attributes:
+        alpha: level of every corrected test, family-wise.
+        draws: draws of a randomisation test that is too large to be counted out.
+    """
 
     alpha: Annotated[float, Field(gt=0, lt=1)] = 0.05
     draws: Annotated[int, Field(ge=99)] = 9999
