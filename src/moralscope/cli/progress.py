@@ -28,11 +28,21 @@ Clock = Callable[[], float]
 
 @dataclass(slots=True)
 class _Running:
-    """A task under way: when it started and was last said, and the units done by then."""
+    """A task under way: when it started and was last said, and the work done by then."""
 
     started: float
     said: float
     first: int
+
+
+_WHOLE = 10_000
+
+
+def _work(event: ProgressEvent) -> tuple[int, int]:
+    """Work done and in all: units, or parts of the whole where units differ in size."""
+    if event.share is None:
+        return event.done, event.total
+    return round(event.share * _WHOLE), _WHOLE
 
 
 class _TimeLeft(ProgressColumn):
@@ -41,8 +51,8 @@ class _TimeLeft(ProgressColumn):
     max_refresh = 0.5
 
     def render(self, task: Task) -> Text:
-        first = int(task.fields.get("first", 0))
-        done, total = int(task.completed) - first, int(task.total or 0) - first
+        first, (done, total) = task.fields["first"], task.fields["work"]
+        done, total = int(done) - int(first), int(total) - int(first)
         left = time_left(done, total, task.elapsed or 0.0)
         return Text("" if left is None else f"{duration(left)} left", style="cyan")
 
@@ -84,10 +94,12 @@ def _live(bars: Bars, clock: Clock) -> Progress:
             _say(bars.console, _finished(event, None))
             return
         if event.task not in shown:
-            bar = bars.add_task(name, total=event.total, note=note, first=event.done)
+            bar = bars.add_task(
+                name, total=event.total, note=note, first=_work(event)[0], work=_work(event)
+            )
             shown[event.task] = (bar, clock())
         bar, started = shown[event.task]
-        bars.update(bar, completed=event.done, total=event.total, note=note)
+        bars.update(bar, completed=event.done, total=event.total, note=note, work=_work(event))
         if event.done >= event.total:
             bars.remove_task(bar)
             del shown[event.task]
@@ -106,11 +118,11 @@ def _plain(console: Console, clock: Clock) -> Progress:
             running.pop(event.task, None)
             _say(console, _finished(event, now - known.started if known else None))
         elif known is None:
-            running[event.task] = _Running(now, now, event.done)
+            running[event.task] = _Running(now, now, _work(event)[0])
             _say(console, _under_way(event, None))
         elif now - known.said >= PLAIN_INTERVAL:
             known.said = now
-            done, total = event.done - known.first, event.total - known.first
+            done, total = (amount - known.first for amount in _work(event))
             _say(console, _under_way(event, time_left(done, total, now - known.started)))
 
     return draw

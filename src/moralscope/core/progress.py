@@ -18,12 +18,15 @@ class ProgressEvent:
         task: what is running (``train game``, ``patch base>game``).
         done, total: units finished and units in all (steps, prompts, passes).
         note: a short figure worth seeing (``loss 0.12``), or empty.
+        share: share of the whole work that is done, 0 to 1, where units differ in size and it is
+            known; the time left is told from it.
     """
 
     task: str
     done: int
     total: int
     note: str = ""
+    share: float | None = None
 
 
 Progress = Callable[[ProgressEvent], None]

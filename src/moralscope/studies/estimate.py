@@ -151,8 +151,10 @@ def _shape(study: Study, source: ModelSource) -> _Shape:
     tokenizer = transformers.AutoTokenizer.from_pretrained(
         str(source.folder), local_files_only=True
     )
-    config = transformers.AutoConfig.from_pretrained(str(source.folder), local_files_only=True)
-    width, inner = int(config.hidden_size), int(config.intermediate_size)
+    whole = transformers.AutoConfig.from_pretrained(str(source.folder), local_files_only=True)
+    config = whole.get_text_config()
+    width = int(config.hidden_size)
+    inner = int(getattr(config, "intermediate_size", None) or 4 * width)
     heads = int(config.num_attention_heads)
     head_dim = int(getattr(config, "head_dim", None) or width // heads)
     kv = int(getattr(config, "num_key_value_heads", None) or heads) * head_dim

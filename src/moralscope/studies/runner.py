@@ -22,10 +22,17 @@ import polars as pl
 
 from moralscope import __version__
 from moralscope.core.errors import ConfigError
-from moralscope.core.files import atomic_folder, require_writable, write_json, write_text
+from moralscope.core.files import (
+    atomic_folder,
+    make_folder,
+    require_writable,
+    write_bytes,
+    write_json,
+    write_text,
+)
 from moralscope.core.hashing import sha256_file, sha256_text
 from moralscope.core.progress import Progress, ProgressEvent, silent
-from moralscope.core.stage import StageCache, cache_folder
+from moralscope.core.stage import RECORD, StageCache, cache_folder
 from moralscope.core.tables import write_table
 from moralscope.studies.estimate import work_shares
 from moralscope.studies.plan import Plan, Task, make_plan, plan_digest, threads, versions
@@ -148,7 +155,7 @@ def _compute_one(
     work = cache.work_folder(task.stage)
     produced = work / "produced"
     shutil.rmtree(produced, ignore_errors=True)
-    produced.mkdir()
+    make_folder(produced)
     needs = {name: folders[name] for name in task.stage.needs}
     with measured() as cost:
         task.step(Context(produced, work, needs, bench, progress))
@@ -170,8 +177,8 @@ def _assemble(
         if name.startswith(TRAIN):
             with atomic_folder(out / "agents" / name.removeprefix(TRAIN)) as copy:
                 for file in folder.iterdir():
-                    if file.is_file() and file.name != "stage.json":
-                        shutil.copyfile(file, copy / file.name)
+                    if file.is_file() and file.name != RECORD:
+                        write_bytes(copy / file.name, file.read_bytes())
     resolved = study_yaml(plan.study)
     write_text(out / "study.yaml", resolved)
     write_json(out / "claims.json", tables["claims"].to_dicts())
