@@ -22,6 +22,7 @@ from moralscope.core.tables import from_rows
 from moralscope.mechanisms.clean import CleanPack, CleanRun
 from moralscope.mechanisms.readout import read_out
 from moralscope.models.anatomy import Anatomy
+from moralscope.models.forward import full_precision
 
 
 @torch.no_grad()
@@ -38,7 +39,8 @@ def read_depths(anatomy: Anatomy, run: CleanRun, part: CleanPack) -> Tensor:
     middle = before + captured.attn_write[:, row]
     after = torch.cat([before[1:], captured.resid_final[None, row]])
     depths = torch.cat([before[:1], torch.stack([middle, after], 1).flatten(0, 1)])
-    normed: Tensor = anatomy.final_norm(depths)
+    with full_precision(anatomy.final_norm):
+        normed: Tensor = anatomy.final_norm(depths)
     return (normed * readout.direction[branch]).sum(-1) + readout.offset[branch]
 
 

@@ -22,6 +22,7 @@ from torch import Tensor
 
 from moralscope.models.anatomy import Anatomy
 from moralscope.models.capture import Capture
+from moralscope.models.forward import full_precision
 from moralscope.models.rendering import EncodedPrompt
 from moralscope.models.scoring import Pack
 from moralscope.models.tree import IntArray
@@ -138,6 +139,7 @@ def _before_softcap(
     """The model's own logits; recomputed from its own norm where a soft-cap hides them."""
     if anatomy.softcap is None:
         return captured.logits
-    normed: Tensor = anatomy.final_norm(captured.resid_final)
+    with full_precision(anatomy.final_norm):
+        normed: Tensor = anatomy.final_norm(captured.resid_final)
     logits = normed.to(weight.dtype) @ weight.T
     return logits if bias is None else logits + bias.to(weight.dtype)

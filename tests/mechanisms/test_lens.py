@@ -1,0 +1,119 @@
+"""The logit lens: the model's own answer at the end, a truncated model in the middle."""
+
+import polars as pl
+import pytest
+import tiny
+import torch
+from torch import nn
+from worlds import World, Worlds
+
+from moralscope.mechanisms.lens import lens_table, read_depths
+
+
+def lens(here: World, name: str) -> pl.DataFrame:
+    with here.roster.speaking(name):
+        return lens_table(here.roster.anatomy(name), here.runs[name])
+
+
+def at(frame: pl.DataFrame, prompt: str, layer: int, sublayer: str) -> float:
+    (value,) = frame.filter(prompt=prompt, layer=layer, sublayer=sublayer)["logit_diff"]
+    return float(value)
+
+
+def uncapped(model: nn.Module, tokens: tuple[int, ...]) -> torch.Tensor:
+    """Logits after the last token as they are before any soft-cap."""
+    logits = tiny.plain_logits(model, tokens)[-1]
+    cap = getattr(model.config, "final_logit_softcapping", None)
+    return logits if cap is None else cap * torch.atanh(logits / cap)
+
+
+@pytest.mark.parametrize("family", tiny.FAMILIES)
+def test_the_last_depth_is_the_logit_difference_before_soft_capping(worlds: Worlds, family: str):
+    here = worlds(family)
+    for name in ("base", "game"):
+        frame = lens(here, name)
+        last = here.anatomy().n_layers - 1
+        for prompt in here.prompts:
+            with here.roster.speaking(name) as model:
+                logits = uncapped(model, prompt.tokens)
+            direct = float(logits[prompt.positive[0][0]] - logits[prompt.negative[0][0]])
+            assert at(frame, prompt.name, last, "mlp") == pytest.approx(direct, abs=1e-8)
+
+
+@pytest.mark.parametrize("family", tiny.FAMILIES)
+def test_a_middle_depth_is_a_model_that_ends_there(worlds: Worlds, family: str):
+    here = worlds(family)
+    frame = lens(here, "game")
+    with here.roster.speaking("game") as model:
+        for prompt in here.prompts:
+            plus, minus = prompt.positive[0][0], prompt.negative[0][0]
+            for layer in range(len(model.model.layers)):
+                for sublayer in ("attn", "mlp"):
+                    logits = truncated(model, prompt.tokens, layer, sublayer)
+                    assert at(frame, prompt.name, layer, sublayer) == pytest.approx(
+                        float(logits[plus] - logits[minus]), abs=1e-8
+                    )
+            with torch.no_grad(), tiny.never_narrowed():
+                entered = embedded(model, prompt.tokens)
+                logits = model.model.norm(entered[-1]) @ model.lm_head.weight.T
+            assert at(frame, prompt.name, -1, "embed") == pytest.approx(
+                float(logits[plus] - logits[minus]), abs=1e-8
+            )
+
+
+def embedded(model: nn.Module, tokens: tuple[int, ...]) -> torch.Tensor:
+    """What enters the first layer; Gemma scales its embeddings."""
+    found = model.model.embed_tokens(torch.tensor(tokens))
+    scale = model.config.hidden_size**0.5
+    already = getattr(model.model.embed_tokens, "embed_scale", None)
+    return found * scale if model.config.model_type == "gemma2" and already is None else found
+
+
+@torch.no_grad()
+def truncated(model: nn.Module, tokens: tuple[int, ...], layer: int, sublayer: str) -> torch.Tensor:
+    """Pre-softcap logits of the model with every later sub-layer removed."""
+    whole = model.model.layers
+    last = whole[layer]
+    handles = []
+    if sublayer == "attn":
+        # The MLP's write, after a post-norm where there is one, becomes nothing.
+        final = getattr(last, "post_feedforward_layernorm", last.mlp)
+        handles.append(final.register_forward_hook(lambda _, __, output: output * 0.0))
+    depth = model.config.num_hidden_layers
+    model.model.layers = whole[: layer + 1]
+    model.config.num_hidden_layers = layer + 1
+    try:
+        return uncapped(model, tokens)
+    finally:
+        model.model.layers = whole
+        model.config.num_hidden_layers = depth
+        for handle in handles:
+            handle.remove()
+
+
+def test_several_tokens_are_read_where_the_options_part(worlds: Worlds):
+    here = worlds("llama", forms="multi")
+    frame = lens(here, "game")
+    for prompt in here.prompts:
+        with here.roster.speaking("game") as model:
+            logits = tiny.plain_logits(model, (*prompt.tokens, 20))[-1]
+        assert at(frame, prompt.name, 2, "mlp") == pytest.approx(
+            float(logits[21] - logits[24]), abs=1e-10
+        )
+
+
+def test_the_table_holds_each_depth_of_each_prompt_once(worlds: Worlds):
+    here = worlds("gemma2", max_nodes=60)
+    frame = lens(here, "moral")
+    depths = [(-1, "embed")] + [(layer, s) for layer in range(4) for s in ("attn", "mlp")]
+    for prompt in here.prompts:
+        found = frame.filter(prompt=prompt.name)
+        assert list(zip(found["layer"], found["sublayer"], strict=True)) == depths
+    assert set(frame["agent"]) == {"moral"}
+    assert frame["logit_diff"].n_unique() > frame.height * 0.8
+
+
+def test_depths_have_one_column_for_each_member(worlds: Worlds):
+    here = worlds("llama", forms="several")
+    part = here.runs["base"].packs[0]
+    assert read_depths(here.anatomy(), here.runs["base"], part).shape == (7, len(here.prompts))
