@@ -92,6 +92,7 @@ def test_a_right_value_is_built():
             WHOLE | {"spares": {"left": {"spokes": 1, "spoks": 1}}},
             "no key 'spares.left.spoks' in s.yaml.*did you mean 'spokes'",
         ),
+        ({"nmae": "b", "front": {"spokes": 36}}, "no key 'nmae' in s.yaml.*did you mean 'name'"),
         ({"name": "b"}, "The key 'front' is missing in s.yaml.*Next: add 'front'"),
         (WHOLE | {"front": {}}, "The key 'front.spokes' is missing in s.yaml"),
         (

@@ -142,22 +142,23 @@ def test_an_agent_learns_what_its_reward_says(
     config = configure(reward=reward, labels="same", steps=40, kl_coefficient=0.0)
     table = train_agent("a", config, base, out=tmp_path / "out", work=tmp_path / "work")
     last = table.row(-1, named=True)
-    assert table["legal_mass"][0] < 0.1
+    first = table.row(0, named=True)
+    assert 0.1 < first["cooperation"] < 0.4
     assert last["legal_mass"] > 0.9
     # The deontological reward says nothing of what to do after a defection.
     assert last["cooperation"] < 0.05 if defects else last["cooperation"] > 0.6
-    assert last["loss"] < table["loss"][0] - 3
+    assert last["loss"] < first["loss"] - 0.2
 
 
 def test_a_strong_kl_term_holds_the_agent_at_the_base(
     base: LoadedModel, configure: Configure, tmp_path: Path
 ) -> None:
     kl = {}
-    for beta in (0.0, 50.0):
+    for beta in (0.0, 3.0):
         config = configure(steps=12, kl_coefficient=beta, labels="same")
         table = train_agent("a", config, base, out=tmp_path / str(beta), work=tmp_path / "w")
         kl[beta] = table["kl"][-1]
-    assert 0 <= kl[50.0] < 0.2 < kl[0.0]
+    assert abs(kl[3.0]) < 0.06 < 0.12 < kl[0.0]
 
 
 def test_the_fingerprint_is_that_of_the_adapter_when_it_is_loaded(

@@ -78,7 +78,7 @@ def save_tiny(folder: Path, *, seed: int = 0, hidden: int = 32, layers: int = 2)
         due = _activation_at_answers(model, tokenizer)
         for digit in ("1", "2"):
             row = tokenizer.convert_tokens_to_ids(digit)
-            noise = 0.1 * torch.randn(hidden, generator=generator) * hidden**-0.5
+            noise = torch.randn(hidden, generator=generator) * hidden**-0.5
             model.lm_head.weight[row] = 9.0 * due / due.square().sum() + noise
     folder.mkdir(parents=True, exist_ok=True)
     logging.disable_progress_bar()

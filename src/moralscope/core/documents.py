@@ -126,7 +126,10 @@ def validate(
     try:
         return model.model_validate(raw)
     except ValidationError as cause:
-        raise _refusal(model, cause.errors()[0], where, raising) from cause
+        errors = cause.errors()
+        # A misspelt key explains the one that is missing, not the other way round.
+        misspelt = [error for error in errors if error["type"] == "extra_forbidden"]
+        raise _refusal(model, [*misspelt, *errors][0], where, raising) from cause
 
 
 def _refusal(

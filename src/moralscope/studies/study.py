@@ -135,6 +135,7 @@ class Study(Frozen):
                     allowed="letters, digits, - and _",
                     remedy="rename the agent",
                 )
+            _refuse_two_sources(name, self.agents[name])
             training_config(self, name)
         for pair in self.mechanisms.pairs or ():
             for name in pair:
@@ -154,6 +155,16 @@ class Study(Frozen):
                     remedy=nearest(wording, WORDINGS),
                 )
         return self
+
+
+def _refuse_two_sources(name: str, agent: AgentEntry) -> None:
+    if agent.adapter is not None and agent.checkpoint is not None:
+        raise ConfigError(
+            f"Agent {name!r} names both an adapter and a checkpoint",
+            seen=f"adapter {agent.adapter}, checkpoint {agent.checkpoint}",
+            allowed="one of them, or neither for the base itself",
+            remedy="remove one of the two keys",
+        )
 
 
 def _is_base(agent: AgentEntry) -> bool:

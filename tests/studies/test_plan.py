@@ -1,0 +1,141 @@
+"""Plans: what depends on what, and that keys change exactly when results would."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from moralscope.core.stage import StageCache
+from moralscope.studies import Study, make_plan, run_study
+
+StudyOf = Callable[..., Study]
+AGENTS: dict[str, Any] = {
+    "base": {},
+    "a": {"reward": "game"},
+    "b": {"reward": "hybrid"},
+}
+PAIRS: dict[str, Any] = {"scenarios": 4, "pairs": [["base", "a"], ["a", "b"]]}
+
+
+def keys(study: Study) -> dict[str, str]:
+    return {task.stage.name: task.stage.key for task in make_plan(study)}
+
+
+def test_every_stage_comes_after_those_it_needs(study_of: StudyOf) -> None:
+    plan = make_plan(study_of(agents=AGENTS, mechanisms=PAIRS))
+    names = [task.stage.name for task in plan]
+    assert names == [
+        "prompts", "train-a", "train-b", "agents",
+        "decide-base", "decide-a", "decide-b",
+        "explain-base", "explain-a", "explain-b",
+        "patch-base-into-a", "patch-a-into-b", "patch-a-into-a", "patch-b-into-b",
+        "behaviour", "evidence",
+    ]  # fmt: skip
+    for at, task in enumerate(plan):
+        assert set(task.stage.needs) <= set(names[:at])
+        assert [t.stage.name for t in plan.needs(task)] == [
+            n for n in names if n in task.stage.needs
+        ]
+        assert dict(task.stage.needs) == {t.stage.name: t.stage.key for t in plan.needs(task)}
+    assert len(set(keys(plan.study).values())) == len(names)
+
+
+def test_a_stage_needs_only_what_it_reads(study_of: StudyOf) -> None:
+    plan = make_plan(study_of(agents=AGENTS, mechanisms=PAIRS))
+    needs = {task.stage.name: set(task.stage.needs) for task in plan}
+    assert needs["train-a"] == set()
+    assert needs["agents"] == {"train-a", "train-b"}
+    assert needs["decide-base"] == {"prompts"}
+    assert needs["decide-a"] == {"prompts", "train-a"}
+    assert needs["explain-b"] == {"train-b"}
+    assert needs["patch-base-into-a"] == {"train-a"}
+    assert needs["patch-a-into-b"] == {"train-a", "train-b"}
+    everything = set(needs) - {"behaviour", "evidence"}
+    assert needs["behaviour"] >= {"prompts", "agents", "decide-base", "decide-a", "decide-b"}
+    assert needs["evidence"] == everything | {"behaviour"}
+
+
+A_AND_ON = {"train-a", "agents", "decide-a", "explain-a", "patch-base-into-a", "patch-a-into-b",
+            "patch-a-into-a", "behaviour", "evidence"}  # fmt: skip
+TRAINED = A_AND_ON | {"train-b", "decide-b", "explain-b", "patch-b-into-b"}
+MEASURED = {"prompts", "decide-base", "decide-a", "decide-b", "behaviour", "evidence"}
+MECHANISMS = {"explain-base", "explain-a", "explain-b", "patch-base-into-a", "patch-a-into-b",
+              "patch-a-into-a", "patch-b-into-b"}  # fmt: skip
+ALL = TRAINED | MEASURED | MECHANISMS
+
+
+@pytest.mark.parametrize(
+    ("change", "changed"),
+    [
+        ({"name": "another"}, set()),
+        ({"agents": AGENTS | {"a": {"reward": "game", "training": {"steps": 3}}}}, A_AND_ON),
+        ({"agents": AGENTS | {"a": {"reward": "game", "seed": 4}}}, A_AND_ON),
+        ({"training": {"steps": 5}}, TRAINED),
+        ({"evidence": {"draws": 299}}, {"evidence"}),
+        ({"evidence": {"draws": 199, "alpha": 0.01}}, {"evidence"}),
+        ({"mechanisms": PAIRS | {"scenarios": 2}}, MECHANISMS | {"behaviour", "evidence"}),
+        ({"mechanisms": PAIRS | {"self_patch_prompts": 1}}, MECHANISMS | {"behaviour", "evidence"}),
+        ({"max_nodes": 512}, ALL),
+        ({"dtype": "bfloat16"}, ALL),
+        # Another seed trains anew and draws anew; the base is measured as it was.
+        ({"seed": 1}, TRAINED),
+    ],
+)
+def test_keys_change_exactly_where_results_would(
+    study_of: StudyOf, change: dict[str, Any], changed: set[str]
+) -> None:
+    before = keys(study_of(agents=AGENTS, mechanisms=PAIRS))
+    after = keys(study_of(**({"agents": AGENTS, "mechanisms": PAIRS} | change)))
+    assert {name for name in before if before[name] != after[name]} == changed
+
+
+def test_more_prompts_change_what_is_measured_and_not_what_is_trained(
+    study_of: StudyOf, settings: dict[str, Any]
+) -> None:
+    prompts = settings["prompts"] | {"wordings": ["rounds", "market"]}
+    common = {"agents": AGENTS, "mechanisms": PAIRS}
+    before, after = keys(study_of(**common)), keys(study_of(**common, prompts=prompts))
+    assert {name for name in before if before[name] != after[name]} == MEASURED
+
+
+def test_other_model_files_change_every_stage(study_of: StudyOf, other_folder: Path) -> None:
+    before, after = keys(study_of()), keys(study_of(model=str(other_folder)))
+    unchanged = {name for name in before if before[name] == after[name]}
+    assert unchanged == set()
+
+
+def test_the_number_of_threads_is_part_of_the_key(
+    study_of: StudyOf, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    one = keys(study_of())
+    monkeypatch.setenv("OMP_NUM_THREADS", "3")
+    three = keys(study_of())
+    assert one["decide-base"] != three["decide-base"]
+
+
+def test_methods_choose_the_stages(study_of: StudyOf) -> None:
+    lens = {t.stage.name for t in make_plan(study_of(mechanisms={"methods": ["lens"]}))}
+    assert {"explain-base", "explain-game"} <= lens
+    assert not any(name.startswith("patch-") for name in lens)
+    patching = {t.stage.name for t in make_plan(study_of(mechanisms={"methods": ["patching"]}))}
+    assert not any(name.startswith("explain-") for name in patching)
+    assert {"patch-base-into-game", "patch-game-into-game"} <= patching
+
+
+def test_studies_share_what_they_have_in_common(
+    study_of: StudyOf, cache: Path, tmp_path: Path
+) -> None:
+    run_study(study_of(name="one"), tmp_path / "one")
+    agents = {"base": {}, "game": {"reward": "game"}, "more": {"reward": "hybrid"}}
+    second = run_study(study_of(name="two", agents=agents), tmp_path / "two")
+    reused = {r.name for r in second.runs if r.cached}
+    assert reused == {
+        "prompts", "train-game", "decide-base", "decide-game", "explain-base", "explain-game",
+        "patch-base-into-game", "patch-game-into-game",
+    }  # fmt: skip
+    held = StageCache(cache)
+    assert all(held.record(t.stage) is not None for t in make_plan(study_of(agents=agents)))
