@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
 from torch import Tensor, nn
 from transformers import PreTrainedTokenizerBase
 
@@ -92,8 +93,8 @@ class Roster:
             )
         if spec.adapter is not None:
             folder = find_adapter(spec.name, spec.adapter)
-            self._hashes[spec.name] = sha256_file(folder / WEIGHTS)
             self._add_adapter(spec.name, folder)
+            self._hashes[spec.name] = sha256_file(folder / WEIGHTS)
         elif spec.checkpoint is not None:
             self._add_checkpoint(spec.name, spec.checkpoint)
         self.specs[spec.name] = spec
@@ -118,10 +119,26 @@ class Roster:
 
     def _add_adapter(self, name: str, folder: Path) -> None:
         config = _read_config(name, folder)
-        tensors: dict[str, Tensor] = safetensors_torch.load_file(str(folder / WEIGHTS))
+        tensors = _read_weights(name, folder)
         _check_fit(name, self.base, tensors)
         kept = {k: v for k, v in config.items() if k in _PASSED_ON}
-        lora = peft.LoraConfig(**kept, inference_mode=True)
+        try:
+            self._attach(name, kept, tensors)
+            _check_landed(name, self._wrapped, tensors)
+        except (RuntimeError, ValueError, TypeError, KeyError) as cause:
+            self._detach(name)
+            raise AgentError(
+                f"The adapter of agent {name!r} does not fit its own configuration",
+                seen=str(cause).splitlines()[-1].strip(),
+                allowed=f"{CONFIG} and {WEIGHTS} as PEFT wrote them together",
+                remedy="copy both files again, or save the adapter again",
+            ) from cause
+        except AgentError:
+            self._detach(name)
+            raise
+
+    def _attach(self, name: str, settings: Mapping[str, Any], tensors: dict[str, Tensor]) -> None:
+        lora = peft.LoraConfig(**settings, inference_mode=True)
         with renamed_properties_tolerated():
             if self._wrapped is None:
                 self._wrapped = peft.PeftModel(self.base.model, lora, adapter_name=name)
@@ -130,7 +147,16 @@ class Roster:
         peft.set_peft_model_state_dict(self._wrapped, dict(tensors), adapter_name=name)
         self._wrapped.requires_grad_(False)
         self._wrapped.eval()
-        _check_landed(name, self._wrapped, tensors)
+
+    def _detach(self, name: str) -> None:
+        """Take a refused adapter off again, so that the others speak as before."""
+        if self._wrapped is None or name not in self._wrapped.peft_config:
+            return
+        if len(self._wrapped.peft_config) > 1:
+            self._wrapped.delete_adapter(name)
+        else:
+            self._wrapped.unload()
+            self._wrapped = None
 
     def anatomy(self, name: str) -> Anatomy:
         """The parts of an agent's decoder."""
@@ -221,6 +247,19 @@ def _read_config(name: str, folder: Path) -> dict[str, Any]:
             remedy="merge it into a full checkpoint with PEFT and give that as checkpoint",
         )
     return config
+
+
+def _read_weights(name: str, folder: Path) -> dict[str, Tensor]:
+    try:
+        tensors: dict[str, Tensor] = safetensors_torch.load_file(str(folder / WEIGHTS))
+    except (SafetensorError, OSError) as cause:
+        raise AgentError(
+            f"The weights of agent {name!r} cannot be read",
+            seen=f"{folder / WEIGHTS}: {cause}",
+            allowed="a whole safetensors file",
+            remedy="copy the adapter folder again, or save the adapter again",
+        ) from cause
+    return tensors
 
 
 def _check_fit(name: str, base: LoadedModel, tensors: Mapping[str, Tensor]) -> None:
