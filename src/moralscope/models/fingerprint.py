@@ -151,7 +151,7 @@ def compare(
         return FingerprintMatch(stored, 0, None)
     gaps = np.abs(stored - log_odds)[known]
     tolerance = max(TOLERANCE[fingerprint.dtype], TOLERANCE[base.dtype])
-    if gaps.max() > tolerance:
+    if not gaps.max() <= tolerance:  # also true of NaN
         worst = [p.name for p, k in zip(prompts, known, strict=True) if k][int(gaps.argmax())]
         raise AgentError(
             f"Agent {name!r} does not act as it did when it was trained",

@@ -15,12 +15,13 @@ import contextlib
 import importlib.metadata
 import io
 import json
-from collections.abc import Generator
+from collections.abc import Generator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 import torch
+from safetensors import SafetensorError
 from torch import nn
 from transformers import PreTrainedTokenizerBase
 
@@ -37,6 +38,7 @@ DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float64": torch
 DtypeName = Literal["float32", "bfloat16", "float64"]
 
 _WANTED = ("*.safetensors", "*.json", "*.jinja", "*.model", "merges.txt", "vocab.txt")
+_VOCABULARIES = ("tokenizer.json", "tokenizer.model", "vocab.json", "vocab.txt")
 _CODE_KEYS = ("auto_map", "custom_pipelines", "trust_remote_code")
 _HUB_ERRORS: tuple[type[Exception], ...] = (
     huggingface_hub.errors.HFValidationError,
@@ -165,8 +167,8 @@ def _describe(name: str, folder: Path, origin: Literal["package", "hub", "folder
 def _read_config(name: str, folder: Path) -> dict[str, Any]:
     path = folder / "config.json"
     try:
-        config = json.loads(path.read_text())
-    except (OSError, ValueError) as cause:
+        config: dict[str, Any] = dict(json.loads(path.read_text()))
+    except (OSError, ValueError, TypeError) as cause:
         raise ModelError(
             f"The folder of {name!r} is not a model",
             seen=f"{path.name}: {type(cause).__name__}",
@@ -184,17 +186,22 @@ def _read_config(name: str, folder: Path) -> dict[str, Any]:
     return config
 
 
+def _asks_for_code(config: Mapping[str, Any]) -> Generator[str]:
+    """Settings that could load code, those of nested configurations included."""
+    for key, value in config.items():
+        remote = "attn_implementation" in key and "/" in str(value)
+        if remote or (key in _CODE_KEYS and value):
+            yield f"{key}={value!r}"
+        elif isinstance(value, dict):
+            yield from _asks_for_code(cast("dict[str, Any]", value))
+
+
 def _refuse_code(name: str, config: dict[str, Any]) -> None:
-    bad = [key for key in _CODE_KEYS if config.get(key)]
-    bad += [
-        key
-        for key, value in config.items()
-        if "attn_implementation" in key and isinstance(value, str) and "/" in value
-    ]
+    bad = list(_asks_for_code(config))
     if bad:
         raise ModelError(
             f"The configuration of {name!r} asks to run code of its own",
-            seen=", ".join(f"{key}={config[key]!r}" for key in bad),
+            seen=", ".join(bad),
             allowed="configurations of built-in architectures, with data only",
             remedy="use a version of the model without custom code",
         )
@@ -208,6 +215,7 @@ def load_model(
     Raises:
         ModelError: the weights do not fit the configuration, or parameters are missing.
     """
+    _require_tokenizer(source)
     raw = _read_config(source.name, source.folder)
     kind = str(raw.pop("model_type"))
     kept = {k: v for k, v in raw.items() if k not in source.dropped_keys and "attn_impl" not in k}
@@ -226,7 +234,7 @@ def load_model(
             tokenizer: Any = transformers.AutoTokenizer.from_pretrained(
                 str(source.folder), local_files_only=True
             )
-    except (OSError, ValueError, RuntimeError, KeyError) as cause:
+    except (OSError, ValueError, RuntimeError, KeyError, SafetensorError) as cause:
         raise ModelError(
             f"The model {source.name!r} cannot be loaded",
             seen=str(cause).splitlines()[0],
@@ -243,6 +251,17 @@ def load_model(
         )
     model.eval().requires_grad_(False).to(device)
     return LoadedModel(model, tokenizer, source, dtype, device)
+
+
+def _require_tokenizer(source: ModelSource) -> None:
+    # Without these files the library builds an empty tokenizer and says nothing.
+    if not any((source.folder / name).is_file() for name in _VOCABULARIES):
+        raise ModelError(
+            f"The model {source.name!r} has no tokenizer",
+            seen=str(source.folder),
+            allowed="a tokenizer beside the weights: " + ", ".join(_VOCABULARIES),
+            remedy="save model and tokenizer into the folder again with save_pretrained",
+        )
 
 
 def tokenizer_hashes(tokenizer: PreTrainedTokenizerBase) -> dict[str, str]:
