@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from transformers import LlamaForCausalLM
+from transformers.models.llama.modeling_llama import LlamaDecoderLayer
 
 from moralscope.core.progress import ProgressEvent
 from moralscope.core.stage import StageCache
@@ -34,17 +34,18 @@ def test_forwards_are_those_that_run(
     expected = {s.name: s.forwards for s in estimate_study(study, tmp_path / "run").stages}
     counted: Counter[str] = Counter()
     running = [""]
-    forward = LlamaForCausalLM.forward
+    forward = LlamaDecoderLayer.forward
 
     def counting(self: Any, *args: Any, **named: Any) -> Any:
-        counted[running[0]] += 1
+        # Rows of patches enter at the layer of their site; every pass leaves by the last layer.
+        counted[running[0]] += self.self_attn.layer_idx == 1
         return forward(self, *args, **named)
 
     def watch(event: ProgressEvent) -> None:
         if event.task == "stage":
             running[0] = event.note
 
-    monkeypatch.setattr(LlamaForCausalLM, "forward", counting)
+    monkeypatch.setattr(LlamaDecoderLayer, "forward", counting)
     run_study(study, tmp_path / "run", progress=watch)
     assert {name: counted[name] for name in expected} == expected
 

@@ -20,6 +20,7 @@ from typing import Any
 import torch
 
 from moralscope.core.stage import StageCache, cache_folder
+from moralscope.mechanisms.patching import MAX_ROW_TOKENS
 from moralscope.models.libraries import transformers
 from moralscope.models.loading import ModelSource
 from moralscope.models.rendering import EncodedPrompt, encode_all
@@ -43,7 +44,7 @@ class StageEstimate:
     Attributes:
         name: the stage.
         cached: whether it is finished already.
-        forwards: packed forward passes.
+        forwards: packed forward passes, passes of patched rows included.
         seconds: estimated wall time.
         disk_bytes: estimated size of its outputs.
     """
@@ -139,12 +140,15 @@ def _works(plan: Plan, cache: StageCache) -> dict[str, _Work | None]:
     """The work of each stage; None for what the cache holds."""
     left = {task.stage.name for task in plan if cache.record(task.stage) is None}
     shape = _shape(plan.study, plan.source) if left else None
-    return {
-        task.stage.name: _work_of(task, plan.study, shape)
-        if shape is not None and task.stage.name in left
-        else None
-        for task in plan
-    }
+    running: set[str] = set()  # agents whose clean run is in memory, for later stages to share
+    works: dict[str, _Work | None] = {}
+    for task in plan:
+        name = task.stage.name
+        if shape is None or name not in left:
+            works[name] = None
+        else:
+            works[name] = _work_of(task, plan.study, shape, running)
+    return works
 
 
 def _shape(study: Study, source: ModelSource) -> _Shape:
@@ -191,26 +195,50 @@ def _nodes(prompts: tuple[EncodedPrompt, ...], max_nodes: int) -> tuple[int, int
     return len(packs), sum(len(p.tree) for p in packs)
 
 
-def _work_of(task: Task, study: Study, shape: _Shape) -> _Work:
+def _work_of(task: Task, study: Study, shape: _Shape, running: set[str]) -> _Work:
     name = task.stage.name
     if name.startswith(TRAIN):
         return _training_work(name.removeprefix(TRAIN), study, shape)
     packs, nodes = _nodes(shape.encoded, study.max_nodes)
     if name.startswith("decide-"):
         return _Work(packs, shape.operations(nodes), len(shape.encoded) * _BYTES_PER_ROW * 2)
-    sites = shape.layers * (shape.heads + 1)
-    few_packs, few_nodes = _nodes(shape.mechanisms, study.max_nodes)
-    count = len(shape.mechanisms)
+    agents = _agents_of(name)
+    if agents:
+        return _mechanism_work(agents, study, shape, running)
+    return _Work(0, 0.0, len(shape.encoded) * 200)
+
+
+def _agents_of(name: str) -> tuple[str, ...]:
+    """Whose clean runs a stage needs: one agent's to explain it, two to patch."""
     if name.startswith("explain-"):
-        rows = count * (sites + 2 + 2 * shape.layers)
-        return _Work(few_packs, shape.operations(few_nodes), rows * _BYTES_PER_ROW)
+        return (name.removeprefix("explain-"),)
     if name.startswith("patch-"):
         source, _, target = name.removeprefix("patch-").partition("-into-")
-        if source == target:
-            count = min(count, study.mechanisms.self_patch_prompts)
-        rows = count * (sites + 2)
-        return _Work(count, shape.operations(rows / 2), rows * _BYTES_PER_ROW)
-    return _Work(0, 0.0, len(shape.encoded) * 200)
+        return (source, target)
+    return ()
+
+
+def _mechanism_work(
+    agents: tuple[str, ...], study: Study, shape: _Shape, running: set[str]
+) -> _Work:
+    sites = shape.layers * (shape.heads + 1)
+    packs, nodes = _nodes(shape.mechanisms, study.max_nodes)
+    new = len(set(agents) - running)
+    running |= set(agents)
+    count = len(shape.mechanisms)
+    if len(agents) == 1:
+        rows = count * (sites + 2 + 2 * shape.layers)
+        return _Work(new * packs, shape.operations(new * nodes), rows * _BYTES_PER_ROW)
+    if agents[0] == agents[1]:
+        count = min(count, study.mechanisms.self_patch_prompts)
+    passes, tokens = 0, 0
+    for prompt in shape.mechanisms[:count]:
+        # The answer span: the last prompt token, and all but the last token of every form.
+        span = 1 + sum(len(form) - 1 for form in (*prompt.positive, *prompt.negative))
+        passes += -(-(sites + 1) // max(1, MAX_ROW_TOKENS // span - 1))
+        tokens += (sites + 2) * span
+    operations = shape.operations(new * nodes + tokens / 2)
+    return _Work(new * packs + passes, operations, count * sites * _BYTES_PER_ROW)
 
 
 def _training_work(name: str, study: Study, shape: _Shape) -> _Work:
