@@ -1,8 +1,18 @@
-"""Settings of every test: property tests are reproducible and never fail for slowness alone."""
+"""Settings of every test, and what the slow ones share: the small real model, loaded once.
+
+Property tests are reproducible and never fail for slowness alone.
+"""
 
 from __future__ import annotations
 
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
 from hypothesis import HealthCheck, settings
+
+if TYPE_CHECKING:
+    from moralscope.models.loading import LoadedModel
 
 settings.register_profile(
     "project",
@@ -12,3 +22,28 @@ settings.register_profile(
     suppress_health_check=[HealthCheck.too_slow],
 )
 settings.load_profile("project")
+
+
+@pytest.fixture(scope="session")
+def real_base() -> LoadedModel:
+    """The default model with its real weights in float32, converted once into the user's cache.
+
+    Tests that put adapters on it take them off again.
+    """
+    from moralscope.models.loading import load_model, locate_model  # noqa: PLC0415
+
+    return load_model(locate_model())
+
+
+@pytest.fixture
+def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An empty stage cache in force, which shares the converted models of the user's own."""
+    from moralscope.core.stage import cache_folder  # noqa: PLC0415
+
+    models = cache_folder() / "models"
+    models.mkdir(parents=True, exist_ok=True)
+    folder = tmp_path / "cache"
+    folder.mkdir()
+    (folder / "models").symlink_to(models, target_is_directory=True)
+    monkeypatch.setenv("MORALSCOPE_CACHE", str(folder))
+    return folder
