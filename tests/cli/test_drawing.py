@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import io
-from dataclasses import dataclass
 from typing import Any
 
 from rich.console import Console
 
 from moralscope.cli.drawing import draw_error, draw_estimate, draw_findings, draw_verdicts
 from moralscope.core.errors import ConfigError
+from moralscope.studies import Estimate, StageEstimate
 from moralscope.studies.doctor import Finding
 
 
@@ -48,52 +48,26 @@ def test_findings_say_what_is_needed() -> None:
     assert shown(draw_findings, findings[:1])[-1] == "This machine can run studies."
 
 
-@dataclass(frozen=True)
-class PlannedStage:
-    name: str
-    cached: bool
-    forwards: int
-    seconds: float
-    disk_bytes: int
-
-
-@dataclass(frozen=True)
-class Plan:
-    stages: tuple[PlannedStage, ...]
-
-    @property
-    def forwards(self) -> int:
-        return sum(s.forwards for s in self.stages if not s.cached)
-
-    @property
-    def seconds(self) -> float:
-        return sum(s.seconds for s in self.stages if not s.cached)
-
-    @property
-    def disk_bytes(self) -> int:
-        return sum(s.disk_bytes for s in self.stages if not s.cached)
-
-
 def test_a_plan_shows_every_stage_and_the_sum() -> None:
-    plan = Plan(
+    plan = Estimate(
         (
-            PlannedStage("prompts", True, 0, 0.1, 10),
-            PlannedStage("train-game", False, 1600, 150.0, 120 * 2**20),
-            PlannedStage("patch-base>game", False, 80, 45.0, 3 * 2**20),
+            StageEstimate("prompts", True, 0, 0.0, 0),
+            StageEstimate("train-game", False, 1600, 150.0, 120 * 2**20),
+            StageEstimate("patch-base-into-game", False, 80, 45.0, 3 * 2**20),
         )
     )
     lines = shown(draw_estimate, plan, width=80)
     assert lines[0].split() == ["stage", "forwards", "time", "disk"]
     assert lines[1].split() == ["prompts", "cached"]
     assert lines[2].split() == ["train-game", "1,600", "2", "min", "30", "s", "120.0", "MiB"]
-    assert lines[3].split() == ["patch-base>game", "80", "45", "s", "3.0", "MiB"]
+    assert lines[3].split() == ["patch-base-into-game", "80", "45", "s", "3.0", "MiB"]
     assert lines[-1] == (
         "To compute: 2 stages, 1,680 forwards, about 3 min 15 s, 123.0 MiB of disk."
     )
 
 
 def test_a_plan_with_nothing_to_do_says_so() -> None:
-    plan = Plan((PlannedStage("prompts", True, 0, 0.1, 10),))
+    plan = Estimate((StageEstimate("prompts", True, 0, 0.0, 0),))
     assert shown(draw_estimate, plan, width=80)[-1].startswith("Everything is cached")
 
 
