@@ -425,9 +425,14 @@ def test_the_interval_of_the_chosen_site_is_simultaneous(
         (pl.col("source") == "game") & (pl.col("site") == "L1.mlp")
     ).join(sound["prompts"].select("prompt", "scenario"), on="prompt")  # fmt: skip
     y = [g["effect"].mean() for _, g in rows.group_by("scenario")]
-    oracle = stats.ttest_1samp(y, 0.0).confidence_interval(1 - 0.05 / 8)
+    single = stats.ttest_1samp(y, 0.0).confidence_interval(0.95)
+    bonferroni = stats.ttest_1samp(y, 0.0).confidence_interval(1 - 0.05 / 8)
     row = made["patching:game>utilitarian"]
-    assert (row["low"], row["high"]) == pytest.approx((oracle.low, oracle.high))
+    low, high = row["low"], row["high"]
+    assert (low + high) / 2 == pytest.approx(sum(y) / len(y))
+    # Wider than one site's interval, and no wider than Bonferroni's but for Monte-Carlo error.
+    assert single.high - single.low < high - low
+    assert high - low == pytest.approx(bonferroni.high - bonferroni.low, rel=0.05)
 
 
 def test_effect_and_asymmetry_are_signed(made: dict[str, dict[str, object]]) -> None:

@@ -65,7 +65,8 @@ def cooperation_table(prompts: pl.DataFrame, decisions: pl.DataFrame) -> pl.Data
     The scenario is the unit: prompts are averaged within their scenario first, and the mean and
     its 95% t interval are over scenarios, ``mean +- t_{G-1} s / sqrt(G)``. Prompts of one scenario
     are wordings of one question; counting them as independent would narrow the interval by no
-    new evidence.
+    new evidence. Prompts with a rearranged payoff table are a control, not behaviour, and are left
+    out.
 
     The interval is computed on the probability scale, because the mean probability is what is
     claimed (a mean of log-odds is another quantity), and cut to [0, 1]: the quantity lies
@@ -87,6 +88,7 @@ def cooperation_table(prompts: pl.DataFrame, decisions: pl.DataFrame) -> pl.Data
     per_game = ["agent", "game", "family"]
     scenarios = (
         join_prompts(prompts, decisions)
+        .filter(pl.col("table_order").is_in(("original", "none")))
         .group_by(*per_game, "scenario", maintain_order=True)
         .agg(pl.col("p_cooperate").mean(), pl.col("legal_mass").mean(), prompts=pl.len())
     )

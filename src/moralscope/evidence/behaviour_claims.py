@@ -281,7 +281,7 @@ def _keeps_sign(
         f"The change of {agent} from {base} keeps its sign when the labels are swapped: {figures}."
         if kept
         else f"The change of {agent} from {base} reverses when the labels are swapped ({figures}): "
-        "it follows the label and not the option."
+        "on these prompts it follows the label and not the option."
     )
     return replace(
         both[weakest],

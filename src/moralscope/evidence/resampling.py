@@ -60,12 +60,30 @@ class MaxT:
         p: (K,) two-sided sign-flip p of each column alone.
         p_adjusted: (K,) corrected for all K columns by the maximum of the family.
         floor: the smallest p that this design can give, adjusted or not.
+        null: sorted null distribution of the family's largest ``r = mean / root mean square``.
+        units: G, the units of replication.
     """
 
     t: Array
     p: Array
     p_adjusted: Array
     floor: float
+    null: Array
+    units: int
+
+    def critical_t(self, alpha: float) -> float:
+        """The |t| above which a column is rejected at family-wise level ``alpha``.
+
+        ``mean +- critical_t * standard error`` holds for all columns at once and leaves out zero
+        exactly where ``p_adjusted`` is below alpha, because t grows with r:
+        ``t = r sqrt(G - 1) / sqrt(1 - r^2)``. Infinite where the design cannot reject at all.
+        """
+        allowed = math.ceil(alpha * len(self.null) * _TIE) - 1
+        r = float(self.null[-(allowed + 1)])
+        if allowed < 1 or r >= _TIE:
+            return math.inf
+        # A tie with the null is no rejection, so its interval must just reach zero.
+        return r / _TIE * math.sqrt(self.units - 1) / math.sqrt(1.0 - r * r)
 
 
 def finite(values: Array, what: str) -> Array:
@@ -141,6 +159,8 @@ def max_t(values: Array, rng: np.random.Generator, draws: int = 9_999) -> MaxT:
         p=hits / patterns,
         p_adjusted=(patterns - below) / patterns,
         floor=flips.floor,
+        null=largest,
+        units=y.shape[0],
     )
 
 

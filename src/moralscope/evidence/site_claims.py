@@ -2,11 +2,13 @@
 
 Sites are tested together by sign-flips of scenarios with max-T, after clones are collapsed and
 dead or merely rounded sites left out. The site that is named was chosen because it is large, so
-its interval is widened for the choice: cluster-t at level ``1 - alpha/K`` for K sites.
+its interval is widened for the choice: ``mean +- c * standard error`` with c the critical value of
+the same max-T test, so that interval and test never disagree.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
@@ -14,7 +16,6 @@ import numpy as np
 
 from moralscope.evidence.intervals import (
     Interval,
-    cluster_t,
     smallest_detectable_effect,
     standard_error,
 )
@@ -26,7 +27,7 @@ from moralscope.evidence.ledger import (
     probability,
     signed,
 )
-from moralscope.evidence.resampling import max_t
+from moralscope.evidence.resampling import Array, MaxT, max_t
 from moralscope.evidence.site_gates import SiteFaults
 from moralscope.evidence.units import Units
 
@@ -97,7 +98,7 @@ def run_site_test(setting: Setting, address: str, units: Units, noise: float) ->
         standing=int(stands.sum()),
         site=units.columns[best],
         mean=float(means[best]),
-        interval=cluster_t(values, 1.0 - level),
+        interval=_simultaneous(tested, values, setting.alpha),
         p=float(tested.p[best]),
         p_adjusted=float(tested.p_adjusted[best]),
         p_floor=tested.floor,
@@ -106,6 +107,15 @@ def run_site_test(setting: Setting, address: str, units: Units, noise: float) ->
         else smallest_detectable_effect(standard_error(values), n - 1, level),
         n=n,
     )
+
+
+def _simultaneous(tested: MaxT, values: Array, alpha: float) -> Interval | None:
+    """The chosen site's interval, which holds for all sites at once; None where undefined."""
+    if len(values) < 2:
+        return None
+    half = tested.critical_t(alpha) * standard_error(values)
+    mean = float(values.mean())
+    return (mean - half, mean + half) if 0.0 < half < math.inf else None
 
 
 def blame_clones(consulted: Consulted, site: str, faults: Sequence[SiteFaults]) -> Consulted:

@@ -162,10 +162,20 @@ def _cards(run: Run, colours: dict[str, str]) -> tuple[AgentCard, ...]:
 
 
 def _mean_answers(run: Run) -> dict[str, list[tuple[str, float, float]]]:
-    """Per agent: family, mean P(positive given legal), mean legal mass."""
+    """Per agent: family, mean P(positive given legal), mean legal mass.
+
+    Prompts with a rearranged payoff table are a control and stand apart from their family.
+    """
     if run.lacks("prompts", "decisions"):
         return {}
-    families = run.tables["prompts"].select("prompt", "family")
+    rearranged = ~pl.col("table_order").is_in(("original", "none"))
+    families = run.tables["prompts"].select(
+        "prompt",
+        pl.when(rearranged)
+        .then(pl.col("family") + ", table rearranged")
+        .otherwise("family")
+        .alias("family"),
+    )
     means = (
         run.tables["decisions"]
         .join(families, on="prompt", maintain_order="right")
