@@ -79,10 +79,14 @@ def test_several_tokens_are_linearised_as_stated(worlds: Worlds, family: str):
             after_minus = tiny.plain_logits(model, prompt.tokens + minus)
         start = len(prompt.tokens) - 1
         branch = after_plus[start + 1]
-        last = after_plus[start + 2]
+
+        def linear(logits: Tensor, token: int) -> float:
+            return float(logits[token] - logits.softmax(-1) @ logits)
+
         expected = {
             1: float(branch[plus[1]] - branch[minus[1]]),
-            2: float(last[plus[2]] - last.softmax(-1) @ last),
+            2: linear(after_plus[start + 2], plus[2]) - linear(after_minus[start + 2], minus[2]),
+            3: -linear(after_minus[start + 3], minus[3]),
         }
         assert torch.allclose(branch, after_minus[start + 1], atol=1e-10)
         own = attribution.filter(prompt=prompt.name)
@@ -240,7 +244,7 @@ def test_the_table_has_every_site_of_every_prompt(worlds: Worlds):
     attribution, completeness = tables(here, "moral")
     sites = {"embed", "bias", *map(str, here.anatomy().component_sites)}
     for prompt in here.prompts:
-        for token in (-1, 1, 2):
+        for token in (-1, 1, 2, 3):
             found = attribution.filter(prompt=prompt.name, token=token)
             assert set(found["site"]) == sites
             assert found.height == len(sites)

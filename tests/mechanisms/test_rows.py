@@ -242,6 +242,11 @@ def test_clean_runs_of_other_prompts_are_refused(worlds: Worlds):
     assert e.value.seen == "game and moral"
 
 
+def test_a_prompt_that_was_not_run_is_refused(worlds: Worlds):
+    with pytest.raises(IndexError, match="9"):
+        swept(worlds("llama"), [(Site("mlp", 0),)], member=9)
+
+
 @pytest.mark.parametrize(
     ("sites", "message"),
     [

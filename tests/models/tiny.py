@@ -175,7 +175,7 @@ def token_prompts(
     rng = np.random.default_rng(seed)
     options: dict[str, tuple[tuple[tuple[int, ...], ...], tuple[tuple[int, ...], ...]]] = {
         "single": (((11,),), ((12,),)),
-        "multi": (((20, 21, 22),), ((20, 24),)),
+        "multi": (((20, 21, 22),), ((20, 24, 25, 26),)),
         "several": (((11,), (13, 14)), ((12,), (13, 15, 16), (17,))),
     }
     positive, negative = options[forms]
