@@ -154,7 +154,7 @@ def patching_table(
     pair = f"{source.agent}>{target.agent}"
     wanted = range(len(target.prompts)) if members is None else members
     for done, member in enumerate(wanted, start=1):
-        prompt = target.prompts[member]
+        prompt = target.prompts[member].name
         baseline, patched = sweep_prompt(
             model, anatomy, source, target, member=member, interventions=interventions,
             write=write, max_row_tokens=max_row_tokens,
@@ -162,33 +162,40 @@ def patching_table(
         ceiling = float(source_log_odds[member])
         values = [*map(float, patched[:-1]), ceiling]
         for site, value in zip((*chosen, Site("all")), values, strict=True):
-            rows.append(
-                {
-                    "source": source.agent,
-                    "target": target.agent,
-                    "prompt": prompt.name,
-                    "source_prompt": prompt.name,
-                    "site": str(site),
-                    "layer": site.layer,
-                    "kind": site.kind,
-                    "head": site.head,
-                    "positions": "answer_span",
-                    "write": write,
-                    "baseline_log_odds": baseline,
-                    "patched_log_odds": value,
-                    "effect": value - baseline,
-                    "flipped": (value > 0) != (baseline > 0),
-                }
-            )
-        controls.append(
-            {
-                "control": "write_all" if source.agent != target.agent else "self_patch",
-                "subject": pair,
-                "prompt": prompt.name,
-                "value": abs(float(patched[-1]) - ceiling)
-                if source.agent != target.agent
-                else float((patched - baseline).abs().max()),
-            }
-        )
+            row = _patch_row(source.agent, target.agent, prompt, site, write)
+            rows.append({**row, **_effect(baseline, value)})
+        if source.agent == target.agent:
+            control, deviation = "self_patch", float((patched - baseline).abs().max())
+        else:
+            control, deviation = "write_all", abs(float(patched[-1]) - ceiling)
+        controls.append({"control": control, "subject": pair, "prompt": prompt, "value": deviation})
         progress(ProgressEvent(f"patch {pair}", done, len(wanted)))
     return from_rows("patching", rows), from_rows("controls", controls)
+
+
+def _patch_row(
+    source: str, target: str, prompt: str, site: Site, write: Write
+) -> dict[str, object]:
+    """What was patched, as columns of the table."""
+    return {
+        "source": source,
+        "target": target,
+        "prompt": prompt,
+        "source_prompt": prompt,
+        "site": str(site),
+        "layer": site.layer,
+        "kind": site.kind,
+        "head": site.head,
+        "positions": "answer_span",
+        "write": write,
+    }
+
+
+def _effect(baseline: float, patched: float) -> dict[str, object]:
+    """What the patch did, in nats towards the positive option."""
+    return {
+        "baseline_log_odds": baseline,
+        "patched_log_odds": patched,
+        "effect": patched - baseline,
+        "flipped": (patched > 0) != (baseline > 0),
+    }
