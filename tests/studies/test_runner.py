@@ -132,25 +132,15 @@ def test_a_second_run_computes_nothing_and_loads_no_weights(
     assert [e.done for e in events if e.note == "evidence"] == [len(STAGES) - 1, len(STAGES)]
 
 
-def test_two_runs_from_empty_caches_are_equal(finished: Any, cache: Path, tmp_path: Path) -> None:
-    summary = run_study(finished.study, tmp_path / "run")
-    assert summary.cached == 0
-    finished.same_tables(tmp_path / "run")
-    adapter = Path("agents/game/adapter_model.safetensors")
-    assert (tmp_path / "run" / adapter).read_bytes() == (finished.out / adapter).read_bytes()
-
-
 def test_a_run_that_stops_in_every_stage_ends_like_one_that_never_stopped(
     finished: Any, cache: Path, tmp_path: Path
 ) -> None:
-    """Each attempt gets one stage further before it is interrupted in the middle of the next."""
+    """Each attempt gets one stage further before it is interrupted."""
     out = tmp_path / "run"
-    steps = {runner_task: number for number, runner_task in enumerate(STAGES)}
-    for wanted in STAGES:
+    for number, wanted in enumerate(STAGES):
 
-        def stop(event: ProgressEvent, wanted: str = wanted) -> None:
-            inside = event.task == "stage" and event.note == wanted and event.done == steps[wanted]
-            if inside:
+        def stop(event: ProgressEvent, begun: tuple[str, int] = (wanted, number)) -> None:
+            if event.task == "stage" and (event.note, event.done) == begun:
                 raise KeyboardInterrupt
 
         with pytest.raises(KeyboardInterrupt):
@@ -159,6 +149,8 @@ def test_a_run_that_stops_in_every_stage_ends_like_one_that_never_stopped(
     summary = run_study(finished.study, out)
     assert summary.cached == len(STAGES) - 1
     finished.same_tables(out)
+    adapter = Path("agents/game/adapter_model.safetensors")
+    assert (out / adapter).read_bytes() == (finished.out / adapter).read_bytes()
     assert leftovers(out, cache) == []
 
 
@@ -265,7 +257,7 @@ def test_an_unknown_engine_is_refused_before_anything_is_written(
     assert list(tmp_path.iterdir()) == []
 
 
-@pytest.mark.parametrize("room", [0, 1, 2, 6, 12, 20, 30])
+@pytest.mark.parametrize("room", [0, 2, 6, 20])
 def test_a_full_disk_is_one_clear_error_and_leaves_nothing_half_written(
     finished: Any, cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, room: int
 ) -> None:

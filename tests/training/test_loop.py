@@ -158,7 +158,8 @@ def test_a_strong_kl_term_holds_the_agent_at_the_base(
         config = configure(steps=12, kl_coefficient=beta, labels="same")
         table = train_agent("a", config, base, out=tmp_path / str(beta), work=tmp_path / "w")
         kl[beta] = table["kl"][-1]
-    assert abs(kl[3.0]) < 0.06 < 0.12 < kl[0.0]
+    assert abs(kl[3.0]) < 0.06
+    assert kl[0.0] > 0.12
 
 
 def test_the_fingerprint_is_that_of_the_adapter_when_it_is_loaded(
