@@ -238,7 +238,7 @@ def test_a_damaged_stage_is_computed_again_and_nothing_else(
 def test_a_folder_that_cannot_be_written_is_refused_before_any_work(
     finished: Any, cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(runner, "make_plan", no_weights)
+    monkeypatch.setattr(runner, "_compute", no_weights)
     blocked = tmp_path / "file"
     blocked.write_text("in the way")
     with pytest.raises(OutputError, match=r"cannot be written. Seen: .*file.*choose another --out"):
