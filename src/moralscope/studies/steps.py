@@ -157,6 +157,9 @@ def patch(source: str, target: str) -> Step:
             )
         if not itself:
             write_table("patching", patching, context.out)
+        if "checkpoint" in {roster.specs[name].kind for name in (source, target)}:
+            # Full checkpoints may differ in what no site writes: embedding, norm, unembedding.
+            controls = controls.filter(pl.col("control") != "write_all")
         write_table("controls", controls, context.out)
 
     return step
