@@ -53,14 +53,14 @@ def test_a_plan_shows_every_stage_and_the_sum() -> None:
         (
             StageEstimate("prompts", True, 0, 0.0, 0),
             StageEstimate("train-game", False, 1600, 150.0, 120 * 2**20),
-            StageEstimate("patch-base-into-game", False, 80, 45.0, 3 * 2**20),
+            StageEstimate("patch-base>game", False, 80, 45.0, 3 * 2**20),
         )
     )
     lines = shown(draw_estimate, plan, width=80)
     assert lines[0].split() == ["stage", "forwards", "time", "disk"]
     assert lines[1].split() == ["prompts", "cached"]
     assert lines[2].split() == ["train-game", "1,600", "2", "min", "30", "s", "120.0", "MiB"]
-    assert lines[3].split() == ["patch-base-into-game", "80", "45", "s", "3.0", "MiB"]
+    assert lines[3].split() == ["patch-base>game", "80", "45", "s", "3.0", "MiB"]
     assert lines[-1] == (
         "To compute: 2 stages, 1,680 forwards, about 3 min 15 s, 123.0 MiB of disk."
     )

@@ -31,7 +31,7 @@ def test_every_stage_comes_after_those_it_needs(study_of: StudyOf) -> None:
         "prompts", "train-a", "train-b", "agents",
         "decide-base", "decide-a", "decide-b",
         "explain-base", "explain-a", "explain-b",
-        "patch-base-into-a", "patch-a-into-b", "patch-a-into-a", "patch-b-into-b",
+        "patch-base>a", "patch-a>b", "patch-a>a", "patch-b>b",
         "behaviour", "evidence",
     ]  # fmt: skip
     for at, task in enumerate(plan):
@@ -51,19 +51,19 @@ def test_a_stage_needs_only_what_it_reads(study_of: StudyOf) -> None:
     assert needs["decide-base"] == {"prompts"}
     assert needs["decide-a"] == {"prompts", "train-a"}
     assert needs["explain-b"] == {"train-b"}
-    assert needs["patch-base-into-a"] == {"train-a"}
-    assert needs["patch-a-into-b"] == {"train-a", "train-b"}
+    assert needs["patch-base>a"] == {"train-a"}
+    assert needs["patch-a>b"] == {"train-a", "train-b"}
     everything = set(needs) - {"behaviour", "evidence"}
     assert needs["behaviour"] >= {"prompts", "agents", "decide-base", "decide-a", "decide-b"}
     assert needs["evidence"] == everything | {"behaviour"}
 
 
-A_AND_ON = {"train-a", "agents", "decide-a", "explain-a", "patch-base-into-a", "patch-a-into-b",
-            "patch-a-into-a", "behaviour", "evidence"}  # fmt: skip
-TRAINED = A_AND_ON | {"train-b", "decide-b", "explain-b", "patch-b-into-b"}
+A_AND_ON = {"train-a", "agents", "decide-a", "explain-a", "patch-base>a", "patch-a>b",
+            "patch-a>a", "behaviour", "evidence"}  # fmt: skip
+TRAINED = A_AND_ON | {"train-b", "decide-b", "explain-b", "patch-b>b"}
 MEASURED = {"prompts", "decide-base", "decide-a", "decide-b", "behaviour", "evidence"}
-MECHANISMS = {"explain-base", "explain-a", "explain-b", "patch-base-into-a", "patch-a-into-b",
-              "patch-a-into-a", "patch-b-into-b"}  # fmt: skip
+MECHANISMS = {"explain-base", "explain-a", "explain-b", "patch-base>a", "patch-a>b",
+              "patch-a>a", "patch-b>b"}  # fmt: skip
 ALL = TRAINED | MEASURED | MECHANISMS
 
 
@@ -123,7 +123,7 @@ def test_methods_choose_the_stages(study_of: StudyOf) -> None:
     assert not any(name.startswith("patch-") for name in lens)
     patching = {t.stage.name for t in make_plan(study_of(mechanisms={"methods": ["patching"]}))}
     assert not any(name.startswith("explain-") for name in patching)
-    assert {"patch-base-into-game", "patch-game-into-game"} <= patching
+    assert {"patch-base>game", "patch-game>game"} <= patching
 
 
 def test_studies_share_what_they_have_in_common(
@@ -135,7 +135,7 @@ def test_studies_share_what_they_have_in_common(
     reused = {r.name for r in second.runs if r.cached}
     assert reused == {
         "prompts", "train-game", "decide-base", "decide-game", "explain-base", "explain-game",
-        "patch-base-into-game", "patch-game-into-game",
+        "patch-base>game", "patch-game>game",
     }  # fmt: skip
     held = StageCache(cache)
     assert all(held.record(t.stage) is not None for t in make_plan(study_of(agents=agents)))

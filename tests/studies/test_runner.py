@@ -26,7 +26,7 @@ from moralscope.studies import Study, make_plan, read_study, run_study, runner, 
 
 StudyOf = Callable[..., Study]
 STAGES = ["prompts", "train-game", "agents", "decide-base", "decide-game", "explain-base",
-          "explain-game", "patch-base-into-game", "patch-game-into-game", "behaviour",
+          "explain-game", "patch-base>game", "patch-game>game", "behaviour",
           "evidence"]  # fmt: skip
 
 

@@ -213,7 +213,7 @@ def _agents_of(name: str) -> tuple[str, ...]:
     if name.startswith("explain-"):
         return (name.removeprefix("explain-"),)
     if name.startswith("patch-"):
-        source, _, target = name.removeprefix("patch-").partition("-into-")
+        source, _, target = name.removeprefix("patch-").partition(">")
         return (source, target)
     return ()
 

@@ -4,7 +4,7 @@ prompts   train-A ...                      what is asked; who is trained
 |         |
 +--> agents, decide-A ...               who is measured; decisions of every agent
 |         |
-+--> explain-A ..., patch-S-into-T ...  lens, attribution; patching, with self-patches
++--> explain-A ..., patch-S>T ...  lens, attribution; patching, with self-patches
 |
 behaviour --> evidence            tables in, claims out
 """
@@ -200,7 +200,7 @@ def _add_mechanisms(
     targets = dict.fromkeys(target for _, target in pairs)
     for source, target in [*pairs, *((t, t) for t in targets)]:
         inputs = {**common, "source": agents[source], "target": agents[target]}
-        name = f"patch-{source}-into-{target}"
+        name = f"patch-{source}>{target}"  # > cannot stand in the name of an agent
         step = steps.patch(source, target)
         added.append(plan.add(name, ("mechanisms", "patch"), inputs, own(source, target), step))
     return added
