@@ -1,12 +1,14 @@
 """What has to be computed, in which order? A study as content-addressed stages.
 
-prompts   train-A ...                      what is asked; who is trained
-|         |
-+--> agents, decide-A ...               who is measured; decisions of every agent
-|         |
-+--> explain-A ..., patch-S>T ...  lens, attribution; patching, with self-patches
-|
-behaviour --> evidence            tables in, claims out
+    prompts   train-A ...               what is asked; who is trained
+       |         |
+       +--> agents, decide-A ...        who is measured; decisions of every agent
+       |         |
+       +--> explain-A ..., patch-S>T    lens, attribution; patching, with self-patches
+                 |
+             behaviour --> evidence     tables in, claims out
+
+Arrows go from what is read to what reads it; every task comes after those that it needs.
 """
 
 from __future__ import annotations
