@@ -171,3 +171,35 @@ def test_prompts_of_the_users_own_are_asked_of_every_agent(
     path.write_text(PROMPTS.replace("refund-2", "refund-1"))
     with pytest.raises(MoralscopeError, match="mine.yaml, entry 2: The name of an entry is taken"):
         run_study(study, tmp_path / "run")
+
+
+def test_claims_can_rest_on_the_users_own_prompts_alone(
+    study_of: StudyOf, adapter: Path, cache: Path, tmp_path: Path
+) -> None:
+    (adapter / "fingerprint.json").unlink()
+    situations = [f"A customer asks for refund number {n}. Do you grant it?" for n in range(8)]
+    path = tmp_path / "mine.jsonl"
+    path.write_text("".join(
+        json.dumps({
+            "name": f"refund-{n}", "text": text, "stem": "My answer:",
+            "positive": {"name": "grant", "forms": [" yes"]},
+            "negative": {"name": "refuse", "forms": [" no"]},
+        }) + "\n"
+        for n, text in enumerate(situations)
+    ))  # fmt: skip
+    prompts = {"files": [str(path)], "games": [], "table_orders": [], "wordings": [],
+               "scenarios": False}  # fmt: skip
+    study = with_adapter(study_of, adapter, prompts=prompts)
+    run_study(study, tmp_path / "run")
+    tables = tmp_path / "run" / "tables"
+    assert set(read_table("prompts", tables)["family"]) == {"user"}
+    claims = {row["id"]: row for row in read_table("claims", tables).to_dicts()}
+    change = claims["change:old"]
+    assert change["n_units"] == 8
+    assert "to choose the positive option" in change["statement"]
+    decisions = read_table("decisions", tables)
+    by_agent = {
+        agent: decisions.filter(decisions["agent"] == agent)["log_odds"].mean()
+        for agent in ("base", "old")
+    }
+    assert change["estimate"] == pytest.approx(by_agent["old"] - by_agent["base"])

@@ -67,6 +67,8 @@ def refusal(folder: Path, text: str) -> str:
         (BASE + "mechanisms: {methods: [lense]}\n", "value of 'mechanisms.methods.0'", "correct"),
         (BASE + "evidence: {alpha: 1.5}\n", "value of 'evidence.alpha'.*less than 1", "correct"),
         (BASE + "seed: -1\n", "value of 'seed'.*greater than or equal to 0", "correct"),
+        (BASE + "prompts: {games: []}\n", "no prompts that claims could rest on",
+         "name a game under prompts.games"),
         (BASE + "prompts: {words: [yes, no]}\n", "value of 'prompts.words.0'", "put quotes around"),
         ("- base\n", "does not hold keys and values", "key: value"),
     ],

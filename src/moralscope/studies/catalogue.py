@@ -22,8 +22,13 @@ from moralscope.studies.study import Study, training_config
 from moralscope.training.batches import training_prompts
 
 
-def cluster_prompts(study: Study) -> PromptSet:
-    """The clusters of the study's games: what inference rests on.
+def own_prompts(study: Study) -> tuple[Prompt, ...]:
+    """The prompts in the user's own files."""
+    return tuple(prompt for file in study.prompts.files for prompt in read_prompts(Path(file)))
+
+
+def inference_prompts(study: Study) -> PromptSet:
+    """What claims rest on: the clusters of the study's games, else the user's own prompts.
 
     Raises:
         ConfigError: a game that has no clusters.
@@ -36,6 +41,8 @@ def cluster_prompts(study: Study) -> PromptSet:
                 allowed=", ".join(CLUSTER_GAMES),
                 remedy=nearest(game, CLUSTER_GAMES),
             )
+    if not study.prompts.games:
+        return PromptSet(own_prompts(study))
     return clusters(study.prompts.words).where(lambda p: p.game in study.prompts.games)
 
 
@@ -48,23 +55,30 @@ def all_prompts(study: Study) -> PromptSet:
         found += wordings(study.prompts.words, names=study.prompts.wordings)
     if study.prompts.scenarios:
         found += scenarios(study.prompts.words)
-    found += cluster_prompts(study)
+    if study.prompts.games:
+        found += inference_prompts(study)
     for name in study.agents:
         config = training_config(study, name)
         known = {p.name for p in found}
         if config is not None:
             found += [p for p in training_prompts(config) if p.name not in known]
-    for file in study.prompts.files:
-        found += read_prompts(Path(file))
-    return PromptSet(tuple(found))
+    return PromptSet((*found, *own_prompts(study)))
 
 
 def mechanism_prompts(study: Study) -> PromptSet:
-    """One prompt per scenario and wording of the clusters, orders and labels rotated."""
-    chosen = balanced(cluster_prompts(study))
-    order = [f"{game}.{state.name}" for state in STATES for game in study.prompts.games]
+    """The prompts that mechanisms are studied on, from the first scenarios that the study wants.
+
+    Of the clusters one prompt per scenario and wording, orders and labels rotated, scenarios
+    taken in turn over games; of the user's own prompts all, in the order of the files.
+    """
+    asked = inference_prompts(study)
+    if study.prompts.games:
+        asked = balanced(asked)
+        order = [f"{game}.{state.name}" for state in STATES for game in study.prompts.games]
+    else:
+        order = list(dict.fromkeys(prompt.scenario for prompt in asked))
     kept = set(order[: study.mechanisms.scenarios])
-    return chosen.where(lambda p: p.scenario in kept)
+    return asked.where(lambda p: p.scenario in kept)
 
 
 def digest(prompts: PromptSet) -> str:

@@ -25,7 +25,7 @@ from moralscope.models.libraries import transformers
 from moralscope.models.loading import ModelSource
 from moralscope.models.rendering import EncodedPrompt, encode_all
 from moralscope.models.scoring import make_packs
-from moralscope.studies.catalogue import all_prompts, cluster_prompts, mechanism_prompts
+from moralscope.studies.catalogue import all_prompts, inference_prompts, mechanism_prompts
 from moralscope.studies.plan import Plan, Task, make_plan
 from moralscope.studies.steps import TRAIN
 from moralscope.studies.study import Study, training_config
@@ -171,7 +171,7 @@ def _shape(study: Study, source: ModelSource) -> _Shape:
         parameters=layers * sum(a * b for a, b in linear),
         linear_sides=layers * sum(a + b for a, b in linear),
         encoded=encode_all(tokenizer, tuple(all_prompts(study))),
-        clusters=encode_all(tokenizer, tuple(cluster_prompts(study))),
+        clusters=encode_all(tokenizer, tuple(inference_prompts(study))),
         mechanisms=encode_all(tokenizer, tuple(mechanism_prompts(study))),
         tokenizer=tokenizer,
     )

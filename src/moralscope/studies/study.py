@@ -49,7 +49,7 @@ class PromptChoice(Frozen):
         table_orders: orders of the structured text's payoff table.
         wordings: other texts of the IPD.
         scenarios: whether to ask the five situations.
-        games: games of the clusters.
+        games: games of the clusters, which claims rest on; with none, they rest on ``files``.
         files: prompt files of the user's own.
     """
 
@@ -57,7 +57,7 @@ class PromptChoice(Frozen):
     table_orders: tuple[Literal["original", "rows", "columns", "both"], ...] = ("original", "rows")
     wordings: tuple[str, ...] = HELD_OUT
     scenarios: bool = True
-    games: Annotated[tuple[str, ...], Field(min_length=1)] = CLUSTER_GAMES
+    games: tuple[str, ...] = CLUSTER_GAMES
     files: tuple[str, ...] = ()
 
 
@@ -66,7 +66,7 @@ class MechanismChoice(Frozen):
 
     Attributes:
         methods: which of lens, attribution and patching.
-        scenarios: how many scenarios of the clusters to use, taken in turn over games; each is
+        scenarios: how many scenarios to use; those of clusters are taken in turn over games and
             asked once in each wording, orders and labels rotated.
         pairs: ordered pairs (source, target) to patch; the base into every trained agent unless
             given.
@@ -146,6 +146,13 @@ class Study(Frozen):
                         allowed=", ".join(self.agents),
                         remedy=nearest(name, self.agents),
                     )
+        if not self.prompts.games and not self.prompts.files:
+            raise ConfigError(
+                "The study has no prompts that claims could rest on",
+                seen="games: [] and no files",
+                allowed="games of the clusters, or prompt files of your own",
+                remedy="name a game under prompts.games, or a file under prompts.files",
+            )
         for wording in self.prompts.wordings:
             if wording not in WORDINGS:
                 raise ConfigError(
