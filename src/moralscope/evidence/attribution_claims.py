@@ -19,6 +19,7 @@ from moralscope.evidence.site_claims import (
     blame_clones,
     nothing_resolved,
     run_site_test,
+    site_finding,
     sites_to_test,
 )
 from moralscope.evidence.site_gates import (
@@ -28,8 +29,6 @@ from moralscope.evidence.site_gates import (
     faults,
 )
 from moralscope.evidence.units import inference_family, matrix, on_family, paired
-
-TEST = "sign-flips of scenarios, max-T over {sites} sites; null: symmetric about zero"
 
 
 def attribution_findings(setting: Setting) -> Iterator[Finding]:
@@ -69,26 +68,18 @@ def _finding(
         return nothing_resolved(name, f"the attribution of {agent}", units, found[:1], consulted)
     noise = _completeness_error(setting, agents)
     outcome = run_site_test(setting, name, units.keep(chosen), noise)
-    return Finding(
-        id=name,
+    return site_finding(
+        outcome,
+        name=name,
         found=f"In {outcome.standing} of {outcome.sites} distinct sites of {agent} the "
         f"contribution to the answer differs from {base}'s; the largest change is at "
         f"{outcome.figures}.",
         observed=f"Of {outcome.sites} distinct sites of {agent}, the contribution to the answer "
         f"changed most clearly from {base}'s at {outcome.figures}.",
-        estimate=outcome.mean,
-        interval=outcome.interval,
-        unit="nats",
-        n=outcome.n,
-        test=TEST.format(sites=outcome.sites),
         query=queries.contribution_difference(agent, base, outcome.site, token, family),
         consulted=blame_clones(consulted, outcome.site, found[:1]),
-        p=outcome.p,
-        p_adjusted=outcome.p_adjusted,
-        p_floor=outcome.p_floor,
-        level=setting.alpha,
+        alpha=setting.alpha,
         noise=noise,
-        detectable=outcome.detectable,
     )
 
 

@@ -30,6 +30,7 @@ from moralscope.evidence.site_claims import (
     nothing_resolved,
     run_site_test,
     share_of,
+    site_finding,
     sites_to_test,
 )
 from moralscope.evidence.site_gates import (
@@ -41,8 +42,6 @@ from moralscope.evidence.site_gates import (
     sweeps,
 )
 from moralscope.evidence.units import Units, inference_family, matrix, on_family, paired
-
-TEST = "sign-flips of scenarios, max-T over {sites} sites; null: symmetric about zero"
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,25 +137,17 @@ def _sites(setting: Setting, sweep: Sweep, family: str) -> Finding:
         return nothing_resolved(name, f"the sweep {sweep.name}", units, [sweep.faults], consulted)
     outcome = run_site_test(setting, name, units.keep(chosen), sweep.noise)
     share = _share(outcome.mean, _full_swap(sweep.rows), sweep.noise)
-    return Finding(
-        id=name,
+    return site_finding(
+        outcome,
+        name=name,
         found=f"{outcome.standing} of {outcome.sites} distinct sites of {target} have an effect "
         f"when taken from {source}; the largest is {outcome.figures}{share}.",
         observed=f"Of {outcome.sites} distinct sites of {target}, the clearest effect when taken "
         f"from {source} is {outcome.figures}{share}.",
-        estimate=outcome.mean,
-        interval=outcome.interval,
-        unit="nats",
-        n=outcome.n,
-        test=TEST.format(sites=outcome.sites),
         query=queries.patch_effect(sweep.key, outcome.site, family),
         consulted=blame_clones(consulted, outcome.site, [sweep.faults]),
-        p=outcome.p,
-        p_adjusted=outcome.p_adjusted,
-        p_floor=outcome.p_floor,
-        level=setting.alpha,
+        alpha=setting.alpha,
         noise=sweep.noise,
-        detectable=outcome.detectable,
     )
 
 
@@ -262,23 +253,15 @@ def _signed_part(
         if kind == "effect"
         else f"asymmetry (A + B)/2, A being {source} into {target} and B the reverse"
     )
-    return Finding(
-        id=name,
+    return site_finding(
+        outcome,
+        name=name,
         found=f"{outcome.standing} of {outcome.sites} distinct sites differ from zero in the "
         f"{meaning}; the largest is at {outcome.figures}{share}.",
         observed=f"Of {outcome.sites} distinct sites, the clearest {meaning}, is at "
         f"{outcome.figures}{share}.",
-        estimate=outcome.mean,
-        interval=outcome.interval,
-        unit="nats",
-        n=outcome.n,
-        test=TEST.format(sites=outcome.sites),
         query=queries.both_ways(ahead.key, outcome.site, family, sign),
         consulted=blame_clones(consulted, outcome.site, blamed),
-        p=outcome.p,
-        p_adjusted=outcome.p_adjusted,
-        p_floor=outcome.p_floor,
-        level=setting.alpha,
+        alpha=setting.alpha,
         noise=noise,
-        detectable=outcome.detectable,
     )

@@ -118,6 +118,50 @@ def _simultaneous(tested: MaxT, values: Array, alpha: float) -> Interval | None:
     return (mean - half, mean + half) if 0.0 < half < math.inf else None
 
 
+def site_finding(
+    outcome: SiteTest,
+    *,
+    name: str,
+    found: str,
+    observed: str,
+    query: str,
+    consulted: Consulted,
+    alpha: float,
+    noise: float,
+) -> Finding:
+    """The finding about the site that a test named.
+
+    Args:
+        outcome: of the test.
+        name: the claim's id.
+        found: the statement if the test rejects.
+        observed: the statement if it does not.
+        query: recomputes the estimate.
+        consulted: gates, clones blamed already.
+        alpha: level of the family.
+        noise: numerical noise floor in nats.
+    """
+    return Finding(
+        id=name,
+        found=found,
+        observed=observed,
+        estimate=outcome.mean,
+        interval=outcome.interval,
+        unit="nats",
+        n=outcome.n,
+        test=f"sign-flips of scenarios, max-T over {outcome.sites} sites; null: symmetric about "
+        "zero",
+        query=query,
+        consulted=consulted,
+        p=outcome.p,
+        p_adjusted=outcome.p_adjusted,
+        p_floor=outcome.p_floor,
+        level=alpha,
+        noise=noise,
+        detectable=outcome.detectable,
+    )
+
+
 def blame_clones(consulted: Consulted, site: str, faults: Sequence[SiteFaults]) -> Consulted:
     """A claim that names one of several identical sites is an artefact of the duplication."""
     copies = sorted({copy for fault in faults if site in fault.cloned for copy in fault.cloned})
