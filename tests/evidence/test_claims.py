@@ -408,13 +408,13 @@ def test_planted_sites_are_found(made: dict[str, dict[str, object]]) -> None:
     row = made["patching:game>utilitarian"]
     assert row["verdict"] == "supported"
     assert "3 of 8 distinct sites of utilitarian have an effect" in str(row["statement"])
-    assert "the largest is L1.mlp" in str(row["statement"])
+    assert "the largest of these is L1.mlp" in str(row["statement"])
     assert row["estimate"] == pytest.approx(-1.2, abs=0.1)
     assert "% of the full swap's -2" in str(row["statement"])
     assert row["n_units"] == 20
     where = made["attribution:game"]
     assert where["verdict"] == "supported"
-    assert "largest change is at L1.mlp" in str(where["statement"])
+    assert "largest of these changes is at L1.mlp" in str(where["statement"])
     assert where["estimate"] == pytest.approx(-1.2, abs=0.1)
 
 

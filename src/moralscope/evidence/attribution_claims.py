@@ -72,7 +72,7 @@ def _finding(
         outcome,
         name=name,
         found=f"In {outcome.standing} of {outcome.sites} distinct sites of {agent} the "
-        f"contribution to the answer differs from {base}'s; the largest change is at "
+        f"contribution to the answer differs from {base}'s; the largest of these changes is at "
         f"{outcome.figures}.",
         observed=f"Of {outcome.sites} distinct sites of {agent}, the contribution to the answer "
         f"changed most clearly from {base}'s at {outcome.figures}.",

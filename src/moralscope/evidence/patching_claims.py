@@ -141,7 +141,7 @@ def _sites(setting: Setting, sweep: Sweep, family: str) -> Finding:
         outcome,
         name=name,
         found=f"{outcome.standing} of {outcome.sites} distinct sites of {target} have an effect "
-        f"when taken from {source}; the largest is {outcome.figures}{share}.",
+        f"when taken from {source}; the largest of these is {outcome.figures}{share}.",
         observed=f"Of {outcome.sites} distinct sites of {target}, the clearest effect when taken "
         f"from {source} is {outcome.figures}{share}.",
         query=queries.patch_effect(sweep.key, outcome.site, family),
@@ -257,7 +257,7 @@ def _signed_part(
         outcome,
         name=name,
         found=f"{outcome.standing} of {outcome.sites} distinct sites differ from zero in the "
-        f"{meaning}; the largest is at {outcome.figures}{share}.",
+        f"{meaning}; the largest of these is at {outcome.figures}{share}.",
         observed=f"Of {outcome.sites} distinct sites, the clearest {meaning}, is at "
         f"{outcome.figures}{share}.",
         query=queries.both_ways(ahead.key, outcome.site, family, sign),
