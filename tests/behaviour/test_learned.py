@@ -72,7 +72,7 @@ def test_noise_is_undecided(world: Any) -> None:
 def test_a_dead_agent_is_undecided_and_says_why(world: Any) -> None:
     learned, sentence = verdict(world, world.learner(noise=0.0), world.fixed)
     assert learned == "undecided"
-    assert "there is no clear change on the prompts it was trained on" in sentence
+    assert "its change has no common sign over the memory-one states" in sentence
 
 
 def test_one_new_wording_that_turns_round_is_enough_against_the_move(world: Any) -> None:

@@ -139,3 +139,14 @@ def test_studies_share_what_they_have_in_common(
     }  # fmt: skip
     held = StageCache(cache)
     assert all(held.record(t.stage) is not None for t in make_plan(study_of(agents=agents)))
+
+
+def test_studies_of_different_games_share_their_agents(
+    study_of: StudyOf, settings: dict[str, Any]
+) -> None:
+    both, one = (
+        keys(study_of(prompts=prompts))
+        for prompts in (settings["prompts"], settings["prompts"] | {"games": ["IPD"]})
+    )
+    assert both["train-game"] == one["train-game"]
+    assert both["decide-game"] != one["decide-game"]

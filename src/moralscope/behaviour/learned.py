@@ -107,7 +107,10 @@ def _verdict(rows: Sequence[_Row]) -> tuple[str, str]:
     """The verdict, and for *undecided* its reason."""
     trained = [row for row in rows if row.control == "trained"]
     if not any(row.keeps_sign for row in trained):
-        return "undecided", "there is no clear change on the prompts it was trained on"
+        return "undecided", (
+            "on the prompts it was trained on its change has no common sign over the memory-one "
+            "states, as in an agent that answers what the other did (its memory-one table shows it)"
+        )
     label = _turns_round(rows, "swapped_labels")
     layout = _turns_round(rows, "exchanged_rows")
     if label and layout:

@@ -46,6 +46,16 @@ def inference_prompts(study: Study) -> PromptSet:
     return clusters(study.prompts.words).where(lambda p: p.game in study.prompts.games)
 
 
+def fingerprint_prompts(study: Study) -> PromptSet:
+    """What trained agents are fingerprinted on, beside their training prompts.
+
+    All clusters, whichever games the study asks about, so that studies of different games share
+    their agents; and the user's own prompts where claims rest on those.
+    """
+    every = clusters(study.prompts.words)
+    return every if study.prompts.games else every + PromptSet(own_prompts(study))
+
+
 def all_prompts(study: Study) -> PromptSet:
     """Every prompt that agents are measured on; training prompts are among them."""
     found: list[Prompt] = []

@@ -25,7 +25,7 @@ from moralscope.models.libraries import transformers
 from moralscope.models.loading import ModelSource
 from moralscope.models.rendering import EncodedPrompt, encode_all
 from moralscope.models.scoring import make_packs
-from moralscope.studies.catalogue import all_prompts, inference_prompts, mechanism_prompts
+from moralscope.studies.catalogue import all_prompts, fingerprint_prompts, mechanism_prompts
 from moralscope.studies.plan import Plan, Task, make_plan
 from moralscope.studies.steps import TRAIN
 from moralscope.studies.study import Study, training_config
@@ -94,7 +94,7 @@ class _Shape:
     parameters: int
     linear_sides: int
     encoded: tuple[EncodedPrompt, ...]
-    clusters: tuple[EncodedPrompt, ...]
+    fingerprinted: tuple[EncodedPrompt, ...]
     mechanisms: tuple[EncodedPrompt, ...]
     tokenizer: Any
 
@@ -171,7 +171,7 @@ def _shape(study: Study, source: ModelSource) -> _Shape:
         parameters=layers * sum(a * b for a, b in linear),
         linear_sides=layers * sum(a + b for a, b in linear),
         encoded=encode_all(tokenizer, tuple(all_prompts(study))),
-        clusters=encode_all(tokenizer, tuple(inference_prompts(study))),
+        fingerprinted=encode_all(tokenizer, tuple(fingerprint_prompts(study))),
         mechanisms=encode_all(tokenizer, tuple(mechanism_prompts(study))),
         tokenizer=tokenizer,
     )
@@ -250,7 +250,7 @@ def _training_work(name: str, study: Study, shape: _Shape) -> _Work:
     batch = tuple(encoded[i] for i in draw_batch(config, prompts, 1))
     packs, nodes = _nodes(batch, study.max_nodes)
     once = _nodes(encoded, study.max_nodes)
-    fingerprint = _nodes((*encoded, *shape.clusters), study.max_nodes)
+    fingerprint = _nodes((*encoded, *shape.fingerprinted), study.max_nodes)
     cost = _BACKWARD / (_NARROW_SPEEDUP if config.compute_dtype == "bfloat16" else 1.0)
     return _Work(
         forwards=config.steps * packs + once[0] + fingerprint[0],

@@ -25,7 +25,7 @@ from moralscope.core.stage import Stage
 from moralscope.models.loading import ModelSource, locate_model
 from moralscope.models.roster import WEIGHTS, find_adapter
 from moralscope.studies import steps
-from moralscope.studies.catalogue import all_prompts, digest, inference_prompts, mechanism_prompts
+from moralscope.studies.catalogue import all_prompts, digest, fingerprint_prompts, mechanism_prompts
 from moralscope.studies.steps import TRAIN, Step
 from moralscope.studies.study import Study, patched_pairs, training_config
 
@@ -164,7 +164,7 @@ def _add_training(plan: _Planner, name: str) -> str:
     inputs: dict[str, object] = {
         "agent": name,
         "config": None if config is None else config.model_dump(mode="json"),
-        "fingerprint": digest(inference_prompts(plan.study)),
+        "fingerprint": digest(fingerprint_prompts(plan.study)),
         **plan.compute,
     }
     return plan.add(f"{TRAIN}{name}", ("training", "train"), inputs, (), steps.train(name))

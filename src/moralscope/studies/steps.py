@@ -23,7 +23,7 @@ from moralscope.mechanisms.attribution import attribution_tables
 from moralscope.mechanisms.lens import lens_table
 from moralscope.mechanisms.patching import patching_table
 from moralscope.models.tables import agents_table, decisions_table, prompts_table
-from moralscope.studies.catalogue import inference_prompts
+from moralscope.studies.catalogue import fingerprint_prompts
 from moralscope.studies.study import training_config
 from moralscope.studies.workbench import Workbench
 from moralscope.training.batches import training_prompts
@@ -83,7 +83,7 @@ def train(name: str) -> Step:
             context.bench.base(),
             out=context.out,
             work=context.work,
-            fingerprint_prompts=tuple(inference_prompts(study)),
+            fingerprint_prompts=tuple(fingerprint_prompts(study)),
             max_nodes=study.max_nodes,
             progress=context.progress,
         )
