@@ -1,13 +1,14 @@
 """What would a study take? Forwards, time and disk of every stage, before any is run.
 
 Work is counted in tree nodes: one node through the model costs about ``2 * parameters``
-multiply-adds' worth of operations, so
+floating-point operations, so
 
     seconds = nodes * 2 * parameters / (measured matrix rate * efficiency)
 
-with backward passes counted as two forwards and rows of patches as half a node each, because a
-row enters at its layer. The rate is measured here and now; the efficiency is what the package
-reaches of it on the default model. Stages that the cache holds cost nothing.
+with backward passes counted as two forwards and rows of patches as three quarters of a node: a
+row enters at its layer, half-way up on average, and narrow passes reach less of the rate. The
+rate is measured here and now; the efficiency is what the package reaches of it on the default
+model. Stages that the cache holds cost nothing.
 """
 
 from __future__ import annotations
@@ -31,9 +32,10 @@ from moralscope.studies.steps import TRAIN
 from moralscope.studies.study import Study, training_config
 from moralscope.training.batches import draw_batch, training_prompts
 
-_EFFICIENCY = 0.55
+_EFFICIENCY = 0.5
 _BACKWARD = 3.0
-_NARROW_SPEEDUP = 1.6
+_NARROW_SPEEDUP = 1.5
+_ROW = 0.75
 _BYTES_PER_ROW = 24
 
 
@@ -237,7 +239,7 @@ def _mechanism_work(
         span = 1 + sum(len(form) - 1 for form in (*prompt.positive, *prompt.negative))
         passes += -(-(sites + 1) // max(1, MAX_ROW_TOKENS // span - 1))
         tokens += (sites + 2) * span
-    operations = shape.operations(new * nodes + tokens / 2)
+    operations = shape.operations(new * nodes + tokens * _ROW)
     return _Work(new * packs + passes, operations, count * sites * _BYTES_PER_ROW)
 
 
