@@ -32,7 +32,8 @@ from moralscope.core.site import Site
 from moralscope.core.tables import from_rows
 from moralscope.mechanisms.clean import CleanPack, CleanRun
 from moralscope.mechanisms.readout import Readout, read_out
-from moralscope.models.anatomy import Anatomy, gain, inverse_rms
+from moralscope.models.anatomy import Anatomy
+from moralscope.models.norms import pull_back
 from moralscope.models.weights import bias_of
 
 SUM_OVER_ANSWER = -1
@@ -73,19 +74,22 @@ def attribute_pack(anatomy: Anatomy, run: CleanRun, part: CleanPack) -> PackAttr
     captured = part.captured
     readout = read_out(anatomy, part.pack, run.prompts, captured)
     row = torch.as_tensor(readout.row, device=readout.direction.device)
-    final = captured.resid_final[row]
-    pulled = readout.direction * gain(anatomy.final_norm, unit_offset=anatomy.unit_offset)
-    pulled = pulled * inverse_rms(anatomy.final_norm, final)
+    offset = anatomy.unit_offset
+    pulled, constant = pull_back(
+        anatomy.final_norm, captured.resid_final[row], readout.direction, unit_offset=offset
+    )
     embed = (pulled * captured.resid_pre[0, row]).sum(-1)
-    bias = readout.offset.clone()
+    bias = readout.offset + constant
     heads: list[Tensor] = []
     mlps: list[Tensor] = []
     for layer, block in enumerate(anatomy.blocks):
         towards = pulled
         if block.attention_post_norm is not None:
-            scale = inverse_rms(block.attention_post_norm, captured.attn_out[layer, row])
-            towards = pulled * scale
-            towards = towards * gain(block.attention_post_norm, unit_offset=anatomy.unit_offset)
+            own = captured.attn_out[layer, row]
+            towards, constant = pull_back(
+                block.attention_post_norm, own, pulled, unit_offset=offset
+            )
+            bias = bias + constant
         by_input = towards @ run.out_weights[layer]
         share = by_input * captured.z[layer, row]
         heads.append(share.view(len(row), anatomy.n_heads, -1).sum(-1).T)

@@ -5,7 +5,7 @@ Lens, attribution and patching all read the same clean run, so an agent is run o
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from moralscope.models.anatomy import Anatomy
-from moralscope.models.capture import Capture, capture
+from moralscope.models.capture import Capture, Part, capture
 from moralscope.models.libraries import transformers
 from moralscope.models.rendering import EncodedPrompt
 from moralscope.models.scoring import MAX_NODES, Pack, log_probabilities_from_logits, make_packs
@@ -29,12 +29,14 @@ class CleanPack:
     Attributes:
         pack: what was run; its kept nodes are the answer spans.
         captured: activations at those nodes.
+        everywhere: activations at every node, or None where only the spans were kept.
         cache: keys and values of every node, for patches to see.
         log_odds: of each member, shape ``(members,)``.
     """
 
     pack: Pack
     captured: Capture
+    everywhere: Capture | None
     cache: Any
     log_odds: Tensor
 
@@ -73,6 +75,8 @@ def run_clean(
     *,
     max_nodes: int = MAX_NODES,
     keep_cache: bool = True,
+    everywhere: bool = False,
+    parts: Collection[Part] = (),
 ) -> CleanRun:
     """Run an agent once over prompts and keep what the mechanisms need.
 
@@ -84,17 +88,26 @@ def run_clean(
         max_nodes: largest pack.
         keep_cache: whether keys and values are kept, which patching needs; they take
             ``8 * layers * kv_heads * head_dim`` bytes a node in float32.
+        everywhere: keep activations at every token, which patches outside the answer span need;
+            they take about ``4 * layers * (3 * width + heads * head_dim)`` bytes a node, more
+            with post-norms.
+        parts: which of queries, keys and values to keep as well.
     """
-    parts: list[CleanPack] = []
+    done: list[CleanPack] = []
     for pack in make_packs(prompts, max_nodes):
         # Without a configuration the cache keeps every position, also in sliding-window layers.
         cache: Any = transformers.DynamicCache() if keep_cache else None
         # The scorer reads at exactly the nodes of the answer spans.
-        captured = capture(model, anatomy, pack.tree, pack.keep, cache=cache)
+        found = capture(
+            model, anatomy, pack.tree, pack.keep, cache=cache, everywhere=everywhere, parts=parts
+        )
+        keep = torch.as_tensor(pack.keep, device=found.resid_final.device)
+        captured = found.at(keep) if everywhere else found
         log_p = log_probabilities_from_logits(captured.logits, pack)
-        parts.append(CleanPack(pack, captured, cache, log_p[:, 0] - log_p[:, 1]))
+        log_odds = log_p[:, 0] - log_p[:, 1]
+        done.append(CleanPack(pack, captured, found if everywhere else None, cache, log_odds))
     weights = tuple(effective_weight(block.out_proj) for block in anatomy.blocks)
-    return CleanRun(agent, tuple(prompts), tuple(parts), weights)
+    return CleanRun(agent, tuple(prompts), tuple(done), weights)
 
 
 @dataclass(frozen=True)

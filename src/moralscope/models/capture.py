@@ -2,23 +2,31 @@
 
 Heads are captured at the *input* of the output projection, the only place where they are still
 apart. For families with post-norms the sub-layer outputs are captured before that norm, where
-patches go in, and after it, where contributions add up. Hooks are removed whatever happens.
+patches go in, and after it, where contributions add up. Queries, keys and values are captured on
+request. Hooks are removed whatever happens. An activation that is not finite is refused at the
+first site where it appears.
 """
 
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Generator
-from dataclasses import dataclass
-from typing import Any, cast
+from collections.abc import Callable, Collection, Generator
+from dataclasses import dataclass, replace
+from typing import Any, Literal, cast
 
 import torch
 from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
+from moralscope.core.errors import ModelError
+from moralscope.core.site import Site
 from moralscope.models.anatomy import Anatomy
 from moralscope.models.forward import run_tree
+from moralscope.models.projections import Projection
+from moralscope.models.resume import LayerCall, record_call
 from moralscope.models.tree import IntArray, PromptTree
+
+Part = Literal["q", "k", "v"]
 
 
 @dataclass(frozen=True)
@@ -32,7 +40,10 @@ class Capture:
             families without post-norms), same shape.
         resid_pre: residual stream before each layer, same shape; row 0 is the embedding.
         resid_final: residual stream before the final norm, ``(nodes, width)``.
-        logits: ``(nodes, vocabulary)``, after any soft-cap.
+        logits: ``(read nodes, vocabulary)``, after any soft-cap.
+        calls: what the decoder passed to each layer, for runs that resume there.
+        q, k, v: queries, keys and values before rotary positions, ``(layers, nodes, heads,
+            head_dim)``, or None where they were not asked for.
     """
 
     z: Tensor
@@ -43,6 +54,27 @@ class Capture:
     resid_pre: Tensor
     resid_final: Tensor
     logits: Tensor
+    calls: tuple[LayerCall, ...]
+    q: Tensor | None = None
+    k: Tensor | None = None
+    v: Tensor | None = None
+
+    @property
+    def resid_mid(self) -> Tensor:
+        """Residual stream between attention and MLP, ``(layers, nodes, width)``."""
+        return self.resid_pre + self.attn_write
+
+    def resid_post(self, layer: int) -> Tensor:
+        """Residual stream after a layer, ``(nodes, width)``."""
+        last = layer + 1 == len(self.resid_pre)
+        return self.resid_final if last else self.resid_pre[layer + 1]
+
+    def at(self, rows: Tensor) -> Capture:
+        """The same activations at some of the nodes; logits and calls as they are."""
+        by_layer = ("z", "attn_out", "mlp_out", "attn_write", "mlp_write", "resid_pre", "q", "k", "v")
+        values = {name: getattr(self, name) for name in by_layer}
+        picked = {name: None if x is None else x[:, rows] for name, x in values.items()}
+        return replace(self, **picked, resid_final=self.resid_final[rows])
 
 
 @contextlib.contextmanager
@@ -61,10 +93,26 @@ def first_tensor(value: object) -> Tensor:
     return tensor
 
 
-def _keeper(store: list[Tensor], nodes: Tensor) -> Callable[[object], None]:
+def _widened(picked: Tensor) -> Tensor:
+    return picked if picked.dtype == torch.float64 else picked.float()
+
+
+def _keeper(store: list[Tensor], nodes: Tensor | None) -> Callable[[object], None]:
     def keep(value: object) -> None:
-        picked = first_tensor(value)[0, nodes]
-        store.append(picked if picked.dtype == torch.float64 else picked.float())
+        whole = first_tensor(value)[0]
+        picked = _widened(whole if nodes is None else whole[nodes])
+        # Some modules add in place to what they were given; a view would change under us.
+        store.append(picked.clone() if picked.data_ptr() == whole.data_ptr() else picked)
+
+    return keep
+
+
+def _heads_keeper(
+    projection: Projection, store: list[Tensor], nodes: Tensor | None
+) -> Callable[[object], None]:
+    def keep(value: object) -> None:
+        whole = projection.read(first_tensor(value))
+        store.append(_widened(whole if nodes is None else whole[nodes]).clone())
 
     return keep
 
@@ -83,6 +131,13 @@ def _on_output(module: nn.Module, keep: Callable[[object], None]) -> RemovableHa
     return module.register_forward_hook(hook)
 
 
+def _on_call(module: nn.Module, calls: list[LayerCall]) -> RemovableHandle:
+    def hook(layer: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        calls.append(record_call(layer, args, kwargs))
+
+    return module.register_forward_pre_hook(hook, with_kwargs=True)
+
+
 @torch.no_grad()
 def capture(
     model: nn.Module,
@@ -91,6 +146,8 @@ def capture(
     keep: IntArray,
     *,
     cache: object | None = None,
+    everywhere: bool = False,
+    parts: Collection[Part] = (),
 ) -> Capture:
     """Run a tree once and keep the activations at some of its nodes.
 
@@ -98,30 +155,45 @@ def capture(
         model: the decoder, with the wanted adapter active.
         anatomy: its parts.
         tree: what to run.
-        keep: nodes to observe, shape ``(nodes,)``.
+        keep: nodes to observe and to read logits at, shape ``(nodes,)``.
         cache: as in ``forward.call``; keys and values of every node are added to it.
+        everywhere: observe every node instead; logits are still read at ``keep`` alone.
+        parts: which of queries, keys and values to keep as well.
+
+    Raises:
+        ModelError: an activation is not finite; names the first such site.
     """
-    nodes = torch.as_tensor(keep).to(next(model.parameters()).device)
-    names = ("z", "attn_out", "mlp_out", "attn_write", "mlp_write", "resid_pre", "final")
-    kept: dict[str, list[Tensor]] = {name: [] for name in names}
+    nodes = None if everywhere else torch.as_tensor(keep).to(next(model.parameters()).device)
+    names = ("resid_pre", "q", "k", "v", "z", "attn_out", "attn_write", "mlp_out", "mlp_write")
+    kept: dict[str, list[Tensor]] = {name: [] for name in (*names, "final")}
+    calls: list[LayerCall] = []
     handles: list[RemovableHandle] = []
+
+    def onto(name: str) -> Callable[[object], None]:
+        return _keeper(kept[name], nodes)
+
     for block in anatomy.blocks:
         handles += [
-            _on_input(block.layer, _keeper(kept["resid_pre"], nodes)),
-            _on_input(block.out_proj, _keeper(kept["z"], nodes)),
-            _on_output(block.out_proj, _keeper(kept["attn_out"], nodes)),
-            _on_output(block.mlp, _keeper(kept["mlp_out"], nodes)),
+            _on_call(block.layer, calls),
+            _on_input(block.layer, onto("resid_pre")),
+            _on_input(block.out_proj, onto("z")),
+            _on_output(block.out_proj, onto("attn_out")),
+            _on_output(block.mlp, onto("mlp_out")),
         ]
-        if block.attention_post_norm is not None:
+        for part in parts:
+            projection: Projection = getattr(block, part)
             handles.append(
-                _on_output(block.attention_post_norm, _keeper(kept["attn_write"], nodes))
+                _on_output(projection.module, _heads_keeper(projection, kept[part], nodes))
             )
+        if block.attention_post_norm is not None:
+            handles.append(_on_output(block.attention_post_norm, onto("attn_write")))
         if block.mlp_post_norm is not None:
-            handles.append(_on_output(block.mlp_post_norm, _keeper(kept["mlp_write"], nodes)))
-    handles.append(_on_input(anatomy.final_norm, _keeper(kept["final"], nodes)))
+            handles.append(_on_output(block.mlp_post_norm, onto("mlp_write")))
+    handles.append(_on_input(anatomy.final_norm, onto("final")))
     with hooks(handles):
         logits = run_tree(model, tree, keep, cache=cache)
     stacked = {name: torch.stack(values) for name, values in kept.items() if values}
+    _refuse_not_finite(stacked)
     return Capture(
         z=stacked["z"],
         attn_out=stacked["attn_out"],
@@ -131,4 +203,42 @@ def capture(
         resid_pre=stacked["resid_pre"],
         resid_final=stacked["final"][0],
         logits=logits,
+        calls=tuple(calls),
+        q=stacked.get("q"),
+        k=stacked.get("k"),
+        v=stacked.get("v"),
     )
+
+
+def _refuse_not_finite(stacked: dict[str, Tensor]) -> None:
+    """Name the first site, in the order of computation, whose activation is not finite."""
+    final = stacked["final"]
+    # What is wrong anywhere upstream of the end shows there, unless it was masked away.
+    if torch.isfinite(final).all() and torch.isfinite(stacked["mlp_out"]).all():
+        return
+    layers = len(stacked["resid_pre"])
+    for layer in range(layers):
+        for name, values in stacked.items():
+            if name == "final" or torch.isfinite(values[layer]).all():
+                continue
+            raise ModelError(
+                "An activation is not finite",
+                seen=f"first at {_site_of(name, layer, values[layer])}",
+                allowed="finite numbers at every site",
+                remedy="check the weights of that layer, or run in float32: float16 overflows",
+            )
+    raise ModelError(
+        "An activation is not finite",
+        seen=f"first at L{layers - 1}.resid_post",
+        allowed="finite numbers at every site",
+        remedy="check the weights of that layer, or run in float32: float16 overflows",
+    )
+
+
+def _site_of(name: str, layer: int, values: Tensor) -> Site:
+    if name == "resid_pre":
+        return Site("resid_pre", layer) if layer else Site("embed")
+    if name in ("q", "k", "v"):
+        head = int((~torch.isfinite(values)).any(-1).any(0).nonzero()[0])
+        return Site(cast("Part", name), layer, head)
+    return Site("mlp" if name.startswith("mlp") else "attn", layer)
