@@ -324,15 +324,19 @@ def _lens(
             level = 0.0
             for layer, sublayer in places:
                 level += float(rng.normal((0, 4, -4, -3, 1)[a] / len(places), 0.15))
-                rows.append(
+                # Both options go on after the token where they part, which is the second.
+                rows += [
                     {
                         "agent": agent,
                         "prompt": prompt,
+                        "token": token,
+                        "is_branch": token == 1,
                         "layer": layer,
                         "sublayer": sublayer,
-                        "logit_diff": level,
+                        "logit_diff": value,
                     }
-                )
+                    for token, value in ((1, level), (2, 40.0 - 3.0 * level))
+                ]
     return rows
 
 

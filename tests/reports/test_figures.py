@@ -174,6 +174,8 @@ def test_training_curves_hold_every_step(reported: Path, column: str) -> None:
 def test_lens_curves_are_quartiles_over_prompts(reported: Path) -> None:
     read_outs: dict[tuple[object, float], list[float]] = defaultdict(list)
     for r in rows_of(reported, "lens"):
+        if not r["is_branch"]:
+            continue
         within = {"embed": 1, "attn": 0.5, "mlp": 1}[str(r["sublayer"])]
         read_outs[r["agent"], r["layer"] + within].append(r["logit_diff"])
     shown = spec_rows(reported, "lens", "median")

@@ -171,14 +171,55 @@ SCHEMAS: dict[str, tuple[str, str, str]] = {
         """,
     ),
     "lens": (
-        "a depth of a model on a prompt",
-        "agent prompt layer sublayer",
+        "a depth of a model on a prompt, read at an answer token",
+        "agent prompt token layer sublayer",
         """
         agent      | text    | name   | who decides
         prompt     | text    | name   | on what
+        token      | integer | count  | answer token, 0 for the first
+        is_branch  | flag    | yes or no | whether the options part at this token: the decision itself
         layer      | integer | count  | decoder layer from 0; -1 for the embedding
         sublayer   | text    | one of | embed, attn (after attention), mlp (after the MLP)
         logit_diff | number  | nats   | positive minus negative, read out at this depth
+        """,
+    ),
+    "lens_controls": (
+        "a depth read where there is nothing to decide",
+        "agent prompt control draw layer sublayer",
+        """
+        agent      | text    | name   | who decides
+        prompt     | text    | name   | the prompt whose lens this controls
+        control    | text    | one of | random_pair (of tokens) or unrelated_prompt (same stem, same options)
+        draw       | integer | count  | which pair, the same for every prompt; or which neutral question
+        layer      | integer | count  | decoder layer from 0; -1 for the embedding
+        sublayer   | text    | one of | embed, attn (after attention), mlp (after the MLP)
+        logit_diff | number  | nats   | the pair's, or the decision's own on the neutral question; prompts with equal stem and options share it
+        """,
+    ),
+    "stabilisation": (
+        "an agent on a prompt",
+        "agent prompt",
+        """
+        agent            | text    | name   | who decides
+        prompt           | text    | name   | on what
+        scenario         | text    | name   | the prompt's cluster
+        depth            | number? | layers | from here on the lens has its final sign: 0 embedding, l + 0.5 after attention of layer l, l + 1 after its MLP; null: the final reading is zero
+        final_logit_diff | number  | nats   | the reading at the last depth
+        """,
+    ),
+    "stabilisation_summary": (
+        "an agent",
+        "agent",
+        """
+        agent                    | text    | name   | who decides
+        depth                    | number? | layers | mean of stabilisation.depth over scenarios; null: none has one
+        low                      | number? | layers | 95% interval over scenarios; null: fewer than two, or no spread
+        high                     | number? | layers | its upper end
+        n_scenarios              | integer | count  | clusters, the units of replication
+        n_prompts                | integer | count  | prompts averaged over
+        beyond_random_pairs      | number? | layers | from here on the decision exceeds the 95% range of random option pairs; null: not at the last depth, or not measured
+        beyond_unrelated_prompts | number? | layers | the same for unrelated prompts
+        beyond_controls          | number? | layers | the same for both; null: for one of them not
         """,
     ),
     "attribution": (
@@ -215,16 +256,83 @@ SCHEMAS: dict[str, tuple[str, str, str]] = {
         target            | text     | name   | agent that it is put into
         prompt            | text     | name   | the target's prompt
         source_prompt     | text     | name   | the source's prompt
-        site              | text     | site   | what is patched; all: the source's own log-odds
+        site              | text     | site   | what is patched, several joined by +; all: the full swap
         layer             | integer? | count  | its layer
-        kind              | text     | one of | head, mlp, attn, all
-        head              | integer? | count  | its head
-        positions         | text     | one of | answer_span
+        kind              | text     | one of | head, q, k, v, attn, mlp, embed, resid_pre, resid_mid, resid_post, set, all
+        head              | integer? | count  | its head, or key/value head
+        positions         | text     | one of | answer_span, all, or a named span
         write             | text     | one of | write (source's own contribution) or z
         baseline_log_odds | number   | nats   | the target's own
         patched_log_odds  | number   | nats   | with the patch
         effect            | number   | nats   | patched minus baseline
+        margin            | number   | nats   | patched log-odds towards the option preferred before; negative: flipped
         flipped           | flag     | yes or no | whether the preferred option changed
+        """,
+    ),
+    "directions": (
+        "a site patched in both directions of a pair",
+        "agent_a prompt_a agent_b prompt_b site positions write",
+        """
+        agent_a       | text   | name   | one of the pair, first in the alphabet
+        prompt_a      | text   | name   | its prompt
+        agent_b       | text   | name   | the other
+        prompt_b      | text   | name   | its prompt
+        site          | text   | site   | what is patched
+        positions     | text   | one of | answer_span, all, or a named span
+        write         | text   | one of | write or z
+        effect_a_to_b | number | nats   | of putting a's activity into b
+        effect_b_to_a | number | nats   | of putting b's activity into a
+        symmetric     | number | nats   | half the difference of the two effects
+        asymmetry     | number | nats   | half their sum; 0 where effects are equal and opposite
+        """,
+    ),
+    "ablation": (
+        "an ablated site on a prompt",
+        "agent prompt site how positions",
+        """
+        agent             | text     | name   | who decides
+        prompt            | text     | name   | on what
+        site              | text     | site   | what is ablated
+        layer             | integer? | count  | its layer
+        kind              | text     | one of | head, q, k, v, attn, mlp, embed, resid_pre, resid_mid, resid_post
+        head              | integer? | count  | its head, or key/value head
+        how               | text     | one of | zero, mean or resample
+        positions         | text     | one of | all or answer_span
+        donor             | text?    | name   | the prompt that the value comes from; null: zero or a mean
+        baseline_log_odds | number   | nats   | the agent's own
+        ablated_log_odds  | number   | nats   | with the ablation
+        effect            | number   | nats   | ablated minus baseline
+        flipped           | flag     | yes or no | whether the preferred option changed
+        """,
+    ),
+    "approximations": (
+        "an estimated patch on a prompt",
+        "source target prompt source_prompt site positions method",
+        """
+        source        | text     | name   | agent that the activation would come from
+        target        | text     | name   | agent that it would be put into
+        prompt        | text     | name   | the target's prompt
+        source_prompt | text     | name   | the source's prompt
+        site          | text     | site   | what would be patched
+        layer         | integer? | count  | its layer
+        kind          | text     | one of | embed, head, attn, mlp
+        head          | integer? | count  | its head
+        positions     | text     | one of | answer_span
+        method        | text     | one of | attribution_patching, integrated_gradients, relp
+        estimate      | number   | nats   | estimated effect on the log-odds of writing the source's own contribution
+        """,
+    ),
+    "agreement": (
+        "an approximation against exact patches",
+        "source target method kind",
+        """
+        source   | text    | name   | agent that activations come from
+        target   | text    | name   | agent that they are put into
+        method   | text    | one of | attribution_patching, integrated_gradients, relp
+        kind     | text    | one of | embed, head, attn, mlp, or all of them together
+        n        | integer | count  | patches (site and prompt) that were both estimated and measured
+        pearson  | number? | ratio  | correlation of estimate and effect; null below 3 patches or without variance
+        spearman | number? | ratio  | the same of their ranks
         """,
     ),
     "controls": (
@@ -273,14 +381,19 @@ SCHEMAS: dict[str, tuple[str, str, str]] = {
     ),
     "edges": (
         "a path on a prompt",
-        "source target prompt sender receiver",
+        "source target prompt source_prompt sender receiver positions write",
         """
-        source   | text   | name | agent that the sender's activation comes from
-        target   | text   | name | agent that is patched
-        prompt   | text   | name | on what
-        sender   | text   | site | sender
-        receiver | text   | site | receiver
-        effect   | number | nats | patched minus baseline log-odds through this path only
+        source            | text   | name   | agent that the sender's activation comes from
+        target            | text   | name   | agent that is patched
+        prompt            | text   | name   | the target's prompt
+        source_prompt     | text   | name   | the source's prompt
+        sender            | text   | site   | sender
+        receiver          | text   | site   | receiver; the last layer's resid_post: straight to the decision
+        positions         | text   | one of | where the sender is replaced: answer_span, all, or a named span
+        write             | text   | one of | write (source's own contribution) or z
+        baseline_log_odds | number | nats   | the target's own
+        patched_log_odds  | number | nats   | with the path patched
+        effect            | number | nats   | patched minus baseline log-odds through this path only
         """,
     ),
     "gates": (

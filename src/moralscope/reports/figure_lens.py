@@ -1,8 +1,8 @@
 """At which depth does the decision form? Logit-lens trajectories, base behind each agent.
 
 The lens reads the residual stream after each sublayer through the model's own final norm and
-unembedding. Depth counts decoder layers passed: 0 the embedding, L + 0.5 after the attention of
-layer L, L + 1 after its MLP.
+unembedding, at the answer token where the options part. Depth counts decoder layers passed: 0 the
+embedding, L + 0.5 after the attention of layer L, L + 1 after its MLP.
 """
 
 from __future__ import annotations
@@ -49,12 +49,14 @@ def lens_trajectories(run: Run, colours: dict[str, str]) -> Figure | Absent:
 def lens_quartiles(lens: pl.DataFrame) -> pl.DataFrame:
     """Per agent and depth: median, lower and upper quartile over prompts (linear interpolation).
 
+    Only the answer token where the options part is read: it is the decision.
     Columns: agent, depth (decoder layers passed), median, low, high (nats).
     """
     depth = pl.col("layer") + pl.col("sublayer").replace_strict(_WITHIN, return_dtype=pl.Float64)
     value = pl.col("logit_diff")
     return (
-        lens.with_columns(depth=depth)
+        lens.filter("is_branch")
+        .with_columns(depth=depth)
         .group_by("agent", "depth", maintain_order=True)
         .agg(
             median=value.quantile(0.5, "linear"),
