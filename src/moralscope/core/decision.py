@@ -147,6 +147,9 @@ class Prompt:
         table_order: order of payoff rows and columns: ``original``, ``rows``, ``columns``,
             ``both`` exchanged, or ``none`` where the text has no table.
         own_previous, opponent_previous: the one-step memory, where there is one.
+        counterfactual_of: the name of the prompt of which this one is a changed version, where
+            the user says so.
+        change: what was changed, in the user's words.
     """
 
     name: str
@@ -161,6 +164,8 @@ class Prompt:
     table_order: str = "none"
     own_previous: Move | None = None
     opponent_previous: Move | None = None
+    counterfactual_of: str | None = None
+    change: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,6 +14,9 @@ needed; the rest is optional. A scenario is the unit of replication: entries tha
 one situation should name the same one, and an entry without is its own. Spans are given by the
 words that they cover: all occurrences, or the one that ``occurrence`` counts (from 0).
 
+An entry may say ``counterfactual_of: refund-1`` and, in words of one's own, what was changed
+(``change: deadline``). Activity can then be patched from it into the prompt of that name.
+
 YAML files hold a list, JSONL files one entry per line. Types are strict, nothing is guessed: a
 misspelt key, a repeated key, an unquoted ``yes`` or a repeated text is an error that names the
 file and the entry. How options become tokens is checked where the tokenizer is, not here.
@@ -23,7 +26,7 @@ from __future__ import annotations
 
 import contextlib
 import json
-from collections.abc import Generator
+from collections.abc import Collection, Generator
 from pathlib import Path
 from typing import cast
 
@@ -40,7 +43,7 @@ from moralscope.core.decision import (
     Span,
 )
 from moralscope.core.documents import parse_yaml, read_document, repeated_key, validate
-from moralscope.core.errors import MoralscopeError, PromptError
+from moralscope.core.errors import MoralscopeError, PromptError, nearest
 from moralscope.core.files import write_text
 
 _YAML = (".yaml", ".yml")
@@ -85,6 +88,8 @@ class _Entry(_Strict):
     table_order: str = "none"
     own_previous: Move | None = None
     opponent_previous: Move | None = None
+    counterfactual_of: str | None = None
+    change: str | None = None
 
 
 def read_prompts(path: Path) -> PromptSet:
@@ -116,6 +121,9 @@ def read_prompts(path: Path) -> PromptSet:
                 )
         seen[prompt.name] = place
         prompts.append(prompt)
+    for prompt in prompts:
+        with _located(f"{path}, {seen[prompt.name]}"):
+            _check_counterfactual(prompt, seen)
     with _located(str(path)):
         return PromptSet(tuple(prompts))
 
@@ -124,11 +132,15 @@ def write_prompts(path: Path, prompts: PromptSet) -> None:
     """Write prompts as JSONL, one per line, whole or not at all.
 
     Raises:
-        PromptError: the file's name does not end in ``.jsonl``.
+        PromptError: the file's name does not end in ``.jsonl``, or a prompt is a changed version
+            of one that is not in the set.
         OutputError: the file cannot be written.
     """
     if path.suffix != ".jsonl":
         raise _wrong_ending(path, ".jsonl")
+    names = {prompt.name for prompt in prompts}
+    for prompt in prompts:
+        _check_counterfactual(prompt, names)
     lines = (
         json.dumps(_entry(prompt).model_dump(exclude_defaults=True), ensure_ascii=False)
         for prompt in prompts
@@ -243,7 +255,38 @@ def _prompt(entry: _Entry) -> Prompt:
         table_order=entry.table_order,
         own_previous=entry.own_previous,
         opponent_previous=entry.opponent_previous,
+        counterfactual_of=entry.counterfactual_of,
+        change=entry.change,
     )
+
+
+def _check_counterfactual(prompt: Prompt, names: Collection[str]) -> None:
+    """Refuse a changed version of nothing, of itself, or of a prompt that is not there."""
+    of = prompt.counterfactual_of
+    if of is None:
+        if prompt.change is not None:
+            raise PromptError(
+                f"Prompt {prompt.name!r} says what was changed but not in which prompt",
+                seen=f"change {prompt.change!r} without counterfactual_of",
+                allowed="change next to counterfactual_of, or neither",
+                remedy="name the prompt that this one is a changed version of",
+            )
+    elif of == prompt.name:
+        raise PromptError(
+            f"Prompt {prompt.name!r} is the counterfactual of itself",
+            seen=f"counterfactual_of {of!r}",
+            allowed="the name of another prompt",
+            remedy="name the prompt that this one is a changed version of",
+        )
+    elif of not in names:
+        raise PromptError(
+            f"Prompt {prompt.name!r} is the counterfactual of a prompt that is not there",
+            seen=f"counterfactual_of {of!r}",
+            allowed="the name of another prompt of the same set",
+            remedy=nearest(of, [name for name in names if name != prompt.name])
+            if len(names) > 1
+            else "add the prompt that this one is a changed version of",
+        )
 
 
 def _find(wanted: _Span, messages: tuple[Message, ...]) -> list[Span]:
@@ -301,6 +344,8 @@ def _entry(prompt: Prompt) -> _Entry:
         table_order=prompt.table_order,
         own_previous=prompt.own_previous,
         opponent_previous=prompt.opponent_previous,
+        counterfactual_of=prompt.counterfactual_of,
+        change=prompt.change,
     )
 
 

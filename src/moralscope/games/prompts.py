@@ -77,13 +77,11 @@ def structured(
     """
     return PromptSet(
         tuple(
-            _prompt(
+            compose(
                 "structured",
                 STRUCTURED,
                 Scene(get_game("IPD"), state, words, orders[0], orders[1], table_order),
                 labels,
-                scenario=f"IPD.{state.name}",
-                place=(state.name, f"o{orders[0]}", f"a{orders[1]}"),
             )
             for words in _assigned(labels, assignments)
             for state in STATES
@@ -122,13 +120,11 @@ def wordings(
             )
     return PromptSet(
         tuple(
-            _prompt(
+            compose(
                 "wordings",
                 wording,
                 Scene(get_game("IPD"), state, words, order, order),
                 labels,
-                scenario=f"IPD.{state.name}",
-                place=(wording.name, state.name, f"o{order}"),
             )
             for index, wording in enumerate(IPD_WORDINGS)
             if wording.name in wanted
@@ -153,13 +149,12 @@ def scenarios(
     """
     return PromptSet(
         tuple(
-            _prompt(
+            compose(
                 "scenarios",
                 wording,
                 Scene(get_game("IPD"), state, words, order, order),
                 labels,
-                scenario=scenario,
-                place=(scenario, wording.name, f"o{order}"),
+                story=scenario,
             )
             for scenario, (state, texts) in SCENARIOS.items()
             for words in _assigned(labels, assignments)
@@ -185,13 +180,11 @@ def clusters(
     """
     return PromptSet(
         tuple(
-            _prompt(
+            compose(
                 "clusters",
                 wording,
                 Scene(get_game(game), state, words, order, order),
                 labels,
-                scenario=f"{game}.{state.name}",
-                place=(game, state.name, wording.name, f"o{order}"),
             )
             for game in CLUSTER_GAMES
             for wording in CLUSTER_WORDINGS
@@ -274,21 +267,38 @@ def _parity(wording: int, swapped: bool, state: State) -> int:
     return (wording + swapped + last.count("D")) % 2
 
 
-def _prompt(
+def compose(
     family: str,
     wording: Wording,
     scene: Scene,
     labels: tuple[str, str],
     *,
-    scenario: str,
-    place: tuple[str, ...],
+    story: str | None = None,
 ) -> Prompt:
-    """The prompt of a scene, named after its place in the family and what differs from default."""
+    """The prompt of a scene, named after its place in the family and what differs from default.
+
+    Args:
+        family: ``structured``, ``wordings``, ``scenarios`` or ``clusters``.
+        wording: the text.
+        scene: what it tells.
+        labels: what cooperating and what defecting is called under the assignment ``same``.
+        story: the situation that the text tells (a key of ``SCENARIOS``), which is then the
+            scenario; without one, game and state are.
+    """
     text, spans = render(wording, scene)
     stem, (cooperate, defect) = answer_forms(scene.labels)
+    state, option_order = scene.state.name, f"o{scene.option_order}"
+    place = {
+        "structured": (state, option_order, f"a{scene.answer_order}"),
+        "wordings": (wording.name, state, option_order),
+        "scenarios": (story or "", wording.name, option_order),
+        "clusters": (scene.game.name, state, wording.name, option_order),
+    }[family]
     unusual = [] if labels == LABELS else ["-".join(labels)]
     if scene.table_order != "original":
         unusual.append(scene.table_order)
+    if scene.game.name != "IPD" and family != "clusters":
+        unusual.append(scene.game.name)
     assignment = "same" if scene.labels == labels else "swapped"
     return Prompt(
         name=".".join((family, *place, assignment, *unusual)),
@@ -300,7 +310,7 @@ def _prompt(
             spans=spans,
         ),
         game=scene.game.name,
-        scenario=scenario,
+        scenario=f"{scene.game.name}.{state}" if story is None else story,
         family=family,
         template=wording.name,
         labels="/".join(scene.labels),
