@@ -69,8 +69,16 @@ class TableError(MoralscopeError, ValueError):
     """A table does not follow its schema."""
 
 
+class EvidenceError(MoralscopeError, ValueError):
+    """The evidence does not carry what was asked of it."""
+
+
 class OutputError(MoralscopeError, OSError):
     """A result cannot be written."""
+
+
+class ResourceError(MoralscopeError, MemoryError):
+    """The work does not fit into the memory that it may use."""
 
 
 class DependencyError(MoralscopeError, ImportError):

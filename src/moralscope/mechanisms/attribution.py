@@ -48,6 +48,7 @@ class PackAttribution:
         embed, bias: shape ``(entries,)``.
         heads: shape ``(layers, heads, entries)``.
         mlps: shape ``(layers, entries)``.
+        pulled: the decision's direction before the final norm, ``(entries, width)``.
     """
 
     readout: Readout
@@ -55,6 +56,7 @@ class PackAttribution:
     bias: Tensor
     heads: Tensor
     mlps: Tensor
+    pulled: Tensor
 
     @property
     def total(self) -> Tensor:
@@ -97,7 +99,7 @@ def attribute_pack(anatomy: Anatomy, run: CleanRun, part: CleanPack) -> PackAttr
         if out_bias is not None:
             bias = bias + towards @ out_bias.to(towards.dtype)
         mlps.append((pulled * captured.mlp_write[layer, row]).sum(-1))
-    return PackAttribution(readout, embed, bias, torch.stack(heads), torch.stack(mlps))
+    return PackAttribution(readout, embed, bias, torch.stack(heads), torch.stack(mlps), pulled)
 
 
 def attribution_tables(anatomy: Anatomy, run: CleanRun) -> tuple[pl.DataFrame, pl.DataFrame]:
@@ -110,18 +112,10 @@ def attribution_tables(anatomy: Anatomy, run: CleanRun) -> tuple[pl.DataFrame, p
     checks: list[dict[str, object]] = []
     for part in run.packs:
         found = attribute_pack(anatomy, run, part)
+        rows += pack_rows(run, part, found, "whole")
         for position, member in enumerate(part.pack.members):
             name = run.prompts[member].name
             entries = (found.readout.member == position).nonzero()[0].tolist()
-            wanted: list[tuple[int, list[int]]] = [(SUM_OVER_ANSWER, entries)]
-            tokens = found.readout.answer_token[entries]
-            if len(entries) > 1:
-                wanted += [
-                    (int(t), [e for e, u in zip(entries, tokens, strict=True) if u == t])
-                    for t in sorted(set(tokens.tolist()))
-                ]
-            for token, chosen in wanted:
-                rows += _site_rows(run.agent, name, token, found, chosen)
             value = float(found.readout.value[entries].sum())
             checks.append(
                 {
@@ -135,9 +129,34 @@ def attribution_tables(anatomy: Anatomy, run: CleanRun) -> tuple[pl.DataFrame, p
     return from_rows("attribution", rows), from_rows("completeness", checks)
 
 
-def _site_rows(
-    agent: str, prompt: str, token: int, found: PackAttribution, entries: list[int]
+def pack_rows(
+    run: CleanRun, part: CleanPack, found: PackAttribution, which: str
 ) -> list[dict[str, object]]:
+    """Rows of the table ``attribution``: the sum over the answer, then each token of several.
+
+    Args:
+        run: the clean run that was attributed.
+        part: its pack.
+        found: contributions there.
+        which: the column ``part``: whole, weights or input.
+    """
+    rows: list[dict[str, object]] = []
+    for position, member in enumerate(part.pack.members):
+        entries = (found.readout.member == position).nonzero()[0].tolist()
+        wanted: list[tuple[int, list[int]]] = [(SUM_OVER_ANSWER, entries)]
+        tokens = found.readout.answer_token[entries]
+        if len(entries) > 1:
+            wanted += [
+                (int(t), [e for e, u in zip(entries, tokens, strict=True) if u == t])
+                for t in sorted(set(tokens.tolist()))
+            ]
+        place = {"agent": run.agent, "prompt": run.prompts[member].name, "part": which}
+        for token, chosen in wanted:
+            rows += [{**place, "token": token, **row} for row in _site_rows(found, chosen)]
+    return rows
+
+
+def _site_rows(found: PackAttribution, entries: list[int]) -> list[dict[str, object]]:
     heads = np.asarray(found.heads[:, :, entries].sum(-1).double().cpu()).tolist()
     mlps = np.asarray(found.mlps[:, entries].sum(-1).double().cpu()).tolist()
     sites: list[tuple[Site, float]] = [(Site("embed"), float(found.embed[entries].sum()))]
@@ -147,15 +166,11 @@ def _site_rows(
     sites.append((Site("bias"), float(found.bias[entries].sum())))
     return [
         {
-            "agent": agent,
-            "prompt": prompt,
-            "token": token,
             "site": str(site),
             "layer": site.layer,
             "kind": site.kind,
             "head": site.head,
             "contribution": value,
-            "part": "whole",
         }
         for site, value in sites
     ]

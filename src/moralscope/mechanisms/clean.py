@@ -19,7 +19,7 @@ from moralscope.models.libraries import transformers
 from moralscope.models.rendering import EncodedPrompt
 from moralscope.models.scoring import MAX_NODES, Pack, log_probabilities_from_logits, make_packs
 from moralscope.models.tree import IntArray
-from moralscope.models.weights import effective_weight
+from moralscope.models.weights import bias_of, effective_weight
 
 
 @dataclass(frozen=True)
@@ -50,12 +50,14 @@ class CleanRun:
         prompts: the prompts, in the caller's order.
         packs: their packs, the same for every agent.
         out_weights: effective weight of each layer's output projection, ``(width, heads * dim)``.
+        out_biases: its bias, or None.
     """
 
     agent: str
     prompts: tuple[EncodedPrompt, ...]
     packs: tuple[CleanPack, ...]
     out_weights: tuple[Tensor, ...]
+    out_biases: tuple[Tensor | None, ...]
 
     @property
     def log_odds(self) -> Tensor:
@@ -107,7 +109,8 @@ def run_clean(
         log_odds = log_p[:, 0] - log_p[:, 1]
         done.append(CleanPack(pack, captured, found if everywhere else None, cache, log_odds))
     weights = tuple(effective_weight(block.out_proj) for block in anatomy.blocks)
-    return CleanRun(agent, tuple(prompts), tuple(done), weights)
+    biases = tuple(bias_of(block.out_proj) for block in anatomy.blocks)
+    return CleanRun(agent, tuple(prompts), tuple(done), weights, biases)
 
 
 @dataclass(frozen=True)

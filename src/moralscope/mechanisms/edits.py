@@ -1,235 +1,264 @@
-"""What is put in, and where? The source's writes in place of the target's, at chosen sites.
+"""What is replaced, and how? Interventions, and the hooks that carry them out.
 
-An intervention names sites that are patched together. What goes in is the source's activity at
-the answer span of the same prompt, either as its own contribution (``write``) or as its head
-activation through the target's projection (``z``):
+An intervention names sites that are patched together. A head is replaced either by the source's own
+contribution (``write``) or by its head activation through the target's projection (``z``):
 
     write:  out += W_source[h] z_source[h] - W_target[h] z[h]
     z:      out += W_target[h] (z_source[h] - z[h])
 
-The two differ when the output projection carries an adapter. Both are made at the sub-layer's
-output, before any post-norm, so that the norm is recomputed. Activation patching: Vig et al. 2020,
-Meng et al. 2022; the treatment of adapters and post-norms is derived here. The edits know which
-tokens of a pass they apply to, and nothing of attention.
+The two differ when the output projection carries an adapter. Heads, attention layers and MLPs are
+replaced at the sub-layer's output, before any post-norm, so that the norm is recomputed; queries,
+keys and values just before rotary positions; the residual stream and the embedding where they flow.
+Activation patching: Vig et al. 2020, Meng et al. 2022; the treatment of adapters and post-norms is
+derived here. The edits know which tokens of a pass they apply to, and nothing of attention.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
 from moralscope.core.errors import SiteError
-from moralscope.core.site import Site
-from moralscope.mechanisms.clean import CleanPack, CleanRun, Span
-from moralscope.models.anatomy import Anatomy
+from moralscope.core.site import Kind, Site
+from moralscope.mechanisms.donors import Donor, Write, head_writes, values_of
+from moralscope.models.anatomy import Anatomy, Block
 from moralscope.models.capture import first_tensor
-from moralscope.models.tree import IntArray
-
-Write = Literal["write", "z"]
-PATCHABLE = ("head", "mlp", "attn")
+from moralscope.models.projections import Projection
 
 
 @dataclass(frozen=True)
 class Intervention:
-    """Sites that are patched together, in one row."""
+    """Sites that are patched together, in one row.
+
+    Attributes:
+        sites: what is replaced.
+        donor: which of a sweep's donors the values come from.
+    """
 
     sites: tuple[Site, ...]
+    donor: int = 0
 
     def __post_init__(self) -> None:
-        for site in self.sites:
-            if site.kind not in PATCHABLE:
-                raise SiteError(
-                    "This site cannot be patched by rows",
-                    seen=str(site),
-                    allowed="heads (L5.h3), attention layers (L5.attn) and MLPs (L5.mlp)",
-                    remedy="name such sites; all of them together stand for the whole model",
-                )
         if not self.sites:
             raise SiteError(
                 "An intervention has no site",
                 seen="()",
                 allowed="one site or more",
-                remedy="the clean run is row 0 of every pass already",
+                remedy="the clean run is measured in every pass already",
             )
+        for site in self.sites:
+            if site.kind in ("bias", "all"):
+                raise SiteError(
+                    "This site cannot be patched",
+                    seen=str(site),
+                    allowed="embed, heads, queries, keys, values, attention layers, MLPs and the "
+                    "residual stream",
+                    remedy="biases are parameters, the same on every prompt"
+                    if site.kind == "bias"
+                    else "every sweep measures the full swap as the site all",
+                )
 
     @property
     def entry(self) -> int:
-        """The first layer that the intervention touches."""
-        return min(site.layer or 0 for site in self.sites)
+        """The first layer that has to be computed again."""
+        return min((site.layer or 0) + (site.kind == "resid_post") for site in self.sites)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Edit:
-    """What replaces the writes of one layer.
+    """What replaces one kind of site in one layer.
 
     Attributes:
-        head_rows, heads: rows and heads whose contribution is replaced, pairwise.
-        attn_rows, mlp_rows: rows whose whole sub-layer output is replaced.
+        rows: the rows that are edited, ``(n,)``.
+        heads: the head of each, zero for sites without.
+        values: what goes in, ``(n, edited, dim)``.
     """
 
-    head_rows: IntArray
-    heads: IntArray
-    attn_rows: IntArray
-    mlp_rows: IntArray
+    rows: Tensor
+    heads: Tensor
+    values: Tensor
 
 
-def edits_by_layer(n_layers: int, interventions: Sequence[Intervention]) -> tuple[Edit, ...]:
-    """What each layer has to replace, the interventions being rows 1, 2, ... of a pass."""
-    found: list[dict[str, list[tuple[int, int]]]] = [
-        {"head": [], "attn": [], "mlp": []} for _ in range(n_layers)
+LayerEdits = dict[Kind, Edit]
+
+
+def edits_by_layer(
+    anatomy: Anatomy,
+    interventions: Sequence[Intervention],
+    donors: Sequence[Donor],
+    *,
+    write: Write,
+    first_row: int,
+    device: torch.device,
+) -> tuple[LayerEdits, ...]:
+    """What each layer has to replace; one entry more than layers, for what follows the last.
+
+    Args:
+        anatomy: the target's decoder.
+        interventions: in the order of their rows.
+        donors: where values come from.
+        write: see the module.
+        first_row: the row of the first intervention.
+        device: where the rows are computed.
+    """
+    found: list[dict[Kind, dict[int, list[tuple[int, Site]]]]] = [
+        {} for _ in range(anatomy.n_layers + 1)
     ]
-    for row, intervention in enumerate(interventions, start=1):
+    for row, intervention in enumerate(interventions, start=first_row):
         for site in intervention.sites:
-            found[site.layer or 0][site.kind].append((row, site.head or 0))
+            # The stream after a layer is the stream before the next.
+            at = (site.layer or 0) + (site.kind == "resid_post")
+            by_donor = found[at].setdefault(site.kind, {})
+            by_donor.setdefault(intervention.donor, []).append((row, site))
 
-    def column(pairs: list[tuple[int, int]], which: int) -> IntArray:
-        return np.array([pair[which] for pair in pairs], dtype=np.int64)
-
-    return tuple(
-        Edit(
-            column(kinds["head"], 0),
-            column(kinds["head"], 1),
-            column(kinds["attn"], 0),
-            column(kinds["mlp"], 0),
+    def edit(by_donor: dict[int, list[tuple[int, Site]]]) -> Edit:
+        pairs = [pair for group in by_donor.values() for pair in group]
+        values = [
+            values_of(donors[index], [site for _, site in group], write, anatomy.n_heads)
+            for index, group in by_donor.items()
+        ]
+        return Edit(
+            torch.tensor([row for row, _ in pairs], device=device),
+            torch.tensor([site.head or 0 for _, site in pairs], device=device),
+            torch.cat(values).to(device),
         )
-        for kinds in found
-    )
+
+    return tuple({kind: edit(rows) for kind, rows in kinds.items()} for kinds in found)
 
 
-@dataclass(frozen=True)
-class Donor:
-    """What the source writes at the answer span of one prompt, in float32 or wider.
+@dataclass(frozen=True, eq=False)
+class Placement:
+    """Where rows lie in a pass.
 
     Attributes:
-        z: head activations, ``(layers, span, heads * head_dim)``.
-        attn_out, mlp_out: sub-layer outputs before any post-norm, ``(layers, span, width)``.
-        out_weights: the source's own effective output projections.
+        length: tokens of a row.
+        edited: which of them are replaced, ``(edited,)``.
     """
 
-    z: Tensor
-    attn_out: Tensor
-    mlp_out: Tensor
-    out_weights: tuple[Tensor, ...]
+    length: int
+    edited: Tensor
+
+    def tokens(self, rows: Tensor) -> Tensor:
+        """Packed positions of the edited tokens of rows, ``(rows, edited)``."""
+        return rows[:, None] * self.length + self.edited
 
 
-def donor_of(run: CleanRun, part: CleanPack, span: Span) -> Donor:
-    """The source's side of a patch."""
-    captured = part.captured
-    rows = torch.as_tensor(span.rows, device=captured.z.device)
-    return Donor(
-        captured.z[:, rows], captured.attn_out[:, rows], captured.mlp_out[:, rows], run.out_weights
-    )
+def replace_stream(hidden: Tensor, edit: Edit | None, place: Placement) -> Tensor:
+    """The residual stream with some rows replaced, ``(1, tokens, width)``."""
+    if edit is None:
+        return hidden
+    hidden = hidden.clone()
+    hidden[0, place.tokens(edit.rows)] = edit.values.to(hidden.dtype)
+    return hidden
 
 
-def _by_head(x: Tensor, n_heads: int) -> Tensor:
-    """``(..., heads * dim)`` as ``(..., heads, dim)``, sharing memory."""
-    return x.view(*x.shape[:-1], n_heads, -1)
+def install(
+    anatomy: Anatomy,
+    layer: int,
+    edits: LayerEdits,
+    place: Placement,
+    *,
+    out_weight: Tensor,
+    write: Write,
+    stream: Tensor,
+) -> list[RemovableHandle]:
+    """Hook one layer's edits into it; the caller removes the hooks.
+
+    Args:
+        anatomy: the target's decoder.
+        layer: which layer.
+        edits: what is replaced there.
+        place: which tokens.
+        out_weight: the target's effective output projection.
+        write: see the module.
+        stream: the layer's input, which a patch of the stream between the sub-layers needs.
+    """
+    block = anatomy.blocks[layer]
+    handles: list[RemovableHandle] = []
+    for kind in ("q", "k", "v"):
+        if kind in edits:
+            projection: Projection = getattr(block, kind)
+            hook = _replace_part(edits[kind], projection, place)
+            handles.append(projection.module.register_forward_hook(hook))
+    if "head" in edits:
+        handles.append(
+            _hook_heads(
+                block,
+                edits["head"],
+                place,
+                n_heads=anatomy.n_heads,
+                weight=out_weight,
+                write=write,
+            )
+        )
+    if "attn" in edits:
+        handles.append(block.out_proj.register_forward_hook(_replace_all(edits["attn"], place)))
+    if "resid_mid" in edits:
+        written = block.attention_post_norm or block.out_proj
+        hook = _replace_middle(edits["resid_mid"], place, stream)
+        handles.append(written.register_forward_hook(hook))
+    if "mlp" in edits:
+        handles.append(block.mlp.register_forward_hook(_replace_all(edits["mlp"], place)))
+    return handles
 
 
-def _tokens_of(rows: IntArray, span_length: int, device: torch.device) -> Tensor:
-    """Packed positions of rows, ``(rows, span)``."""
-    first = torch.as_tensor(rows, device=device)[:, None] * span_length
-    return first + torch.arange(span_length, device=device)
+def _replace_part(edit: Edit, projection: Projection, place: Placement) -> Any:
+    """Hook after a projection: put in the source's queries, keys or values."""
+
+    def hook(_: nn.Module, __: object, output: Tensor) -> Tensor:
+        return projection.replaced(output, place.tokens(edit.rows), edit.heads, edit.values)
+
+    return hook
 
 
-def _replace_z(edit: Edit, donor: Donor, layer: int, n_heads: int, length: int) -> Any:
-    """Hook before the output projection: put in the source's head activations."""
+def _hook_heads(
+    block: Block, edit: Edit, place: Placement, *, n_heads: int, weight: Tensor, write: Write
+) -> RemovableHandle:
+    at = place.tokens(edit.rows)
 
-    def hook(_: nn.Module, args: tuple[Any, ...]) -> tuple[Any, ...]:
+    def by_head(z: Tensor) -> Tensor:
+        return z.view(*z.shape[:-1], n_heads, -1)
+
+    def before(_: nn.Module, args: tuple[Any, ...]) -> tuple[Any, ...]:
         z: Tensor = args[0].clone()
-        by_head = _by_head(z[0], n_heads)
-        source = _by_head(donor.z[layer], n_heads).to(z.dtype)
-        heads = torch.as_tensor(edit.heads, device=z.device)
-        at = _tokens_of(edit.head_rows, length, z.device)
-        by_head[at, heads[:, None]] = source[:, heads].transpose(0, 1)
+        by_head(z[0])[at, edit.heads[:, None]] = edit.values.to(z.dtype)
         return (z, *args[1:])
 
-    return hook
+    def after(_: nn.Module, args: tuple[Any, ...], output: Tensor) -> Tensor:
+        own_z = by_head(args[0][0])[at, edit.heads[:, None]]
+        own = head_writes(own_z, weight, edit.heads, n_heads)
+        # Two sites of one row may be heads of this layer: their changes add up.
+        change = (edit.values - own).to(output.dtype)
+        return output.index_add(1, at.flatten(), change.flatten(0, 1)[None])
+
+    if write == "z":
+        return block.out_proj.register_forward_pre_hook(before)
+    return block.out_proj.register_forward_hook(after)
 
 
-def _replace_attention(
-    edit: Edit, donor: Donor, weight: Tensor | None, *, layer: int, n_heads: int, length: int
-) -> Any:
-    """Hook after the output projection: put in the source's contributions.
-
-    For a head this adds the difference of two contributions, the source's own and the one that
-    the row's head makes now, ``W_source[h] z_source[h] - W_target[h] z_row[h]``.
-    """
-
-    def hook(_: nn.Module, args: tuple[Any, ...], output: Tensor) -> Tensor:
-        if weight is not None and len(edit.heads):
-            at = _tokens_of(edit.head_rows, length, output.device)
-            heads = torch.as_tensor(edit.heads, device=output.device)
-            own_z = _by_head(args[0][0], n_heads)[at, heads[:, None]]
-            own = _head_writes(own_z.to(weight.dtype), weight, heads, n_heads)
-            source_z = _by_head(donor.z[layer], n_heads)[:, heads].transpose(0, 1)
-            theirs = _head_writes(source_z, donor.out_weights[layer], heads, n_heads)
-            change = (theirs - own).to(output.dtype)
-            output = output.index_add(1, at.flatten(), change.flatten(0, 1)[None])
-        if len(edit.attn_rows):
-            output = output.clone()
-            at = _tokens_of(edit.attn_rows, length, output.device)
-            output[0, at] = donor.attn_out[layer].to(output.dtype)
-        return output
-
-    return hook
-
-
-def _head_writes(z: Tensor, weight: Tensor, heads: Tensor, n_heads: int) -> Tensor:
-    """``W_O[:, h] z_h`` for chosen heads: ``(n, span, head_dim)`` to ``(n, span, width)``."""
-    by_head = _by_head(weight, n_heads)[:, heads]
-    return torch.einsum("nsk,dnk->nsd", z, by_head)
-
-
-def _replace_mlp(edit: Edit, donor: Donor, layer: int, length: int) -> Any:
-    """Hook after the MLP: put in the source's output."""
+def _replace_all(edit: Edit, place: Placement) -> Any:
+    """Hook after a sub-layer: put in the source's output."""
 
     def hook(_: nn.Module, __: object, output: object) -> Tensor:
         replaced = first_tensor(output).clone()
-        at = _tokens_of(edit.mlp_rows, length, replaced.device)
-        replaced[0, at] = donor.mlp_out[layer].to(replaced.dtype)
+        replaced[0, place.tokens(edit.rows)] = edit.values.to(replaced.dtype)
         return replaced
 
     return hook
 
 
-def install_edits(
-    anatomy: Anatomy,
-    edits: Sequence[Edit],
-    donor: Donor,
-    *,
-    span_length: int,
-    out_weights: Sequence[Tensor],
-    write: Write,
-) -> list[RemovableHandle]:
-    """Hook the edits into a decoder; the caller removes the hooks.
+def _replace_middle(edit: Edit, place: Placement, stream: Tensor) -> Any:
+    """Hook after attention's write: make the stream that follows it the source's."""
+    at = place.tokens(edit.rows)
 
-    Args:
-        anatomy: the target's decoder.
-        edits: for each layer.
-        donor: what goes in.
-        span_length: tokens of a row.
-        out_weights: the target's effective output projections.
-        write: ``write`` puts in the source's own contribution, ``z`` its head activation.
-    """
-    handles: list[RemovableHandle] = []
-    for layer, (block, edit) in enumerate(zip(anatomy.blocks, edits, strict=True)):
-        weight = out_weights[layer] if write == "write" else None
-        if write == "z" and len(edit.heads):
-            hook = _replace_z(edit, donor, layer, anatomy.n_heads, span_length)
-            handles.append(block.out_proj.register_forward_pre_hook(hook))
-        if (write == "write" and len(edit.heads)) or len(edit.attn_rows):
-            hook = _replace_attention(
-                edit, donor, weight, layer=layer, n_heads=anatomy.n_heads, length=span_length
-            )
-            handles.append(block.out_proj.register_forward_hook(hook))
-        if len(edit.mlp_rows):
-            hook = _replace_mlp(edit, donor, layer, span_length)
-            handles.append(block.mlp.register_forward_hook(hook))
-    return handles
+    def hook(_: nn.Module, __: object, output: Tensor) -> Tensor:
+        replaced = output.clone()
+        replaced[0, at] = (edit.values - stream[0, at].to(edit.values.dtype)).to(output.dtype)
+        return replaced
+
+    return hook

@@ -1,13 +1,17 @@
-"""Which parts carry the difference between two agents? Exhaustive cross-model patching.
+"""Which parts carry the difference? Exhaustive patching across agents and prompts, as tables.
 
-For an ordered pair (source, target) each head and MLP of the target has its write at the answer
-span replaced by the source's, one at a time, and the effect on the decision is measured:
+For an ordered pair (source, target) each site of the target is replaced by the source's, one at a
+time or in named sets, and the effect on the decision is measured (``mechanisms.sweeps``). The site
+``all`` is the full swap: the ceiling with which every site is compared. Two controls are measured
+in the same passes: writing *every* site at once must reproduce the source, and patching an agent
+into itself must do nothing.
 
-    effect = log_odds(patched target) - log_odds(target)
+Two directions of one pair are compared in ``directions_table``: with ``e(a to b)`` the effect of
+putting a's activity into b,
 
-The site ``all`` is the source's own log-odds: the ceiling with which every site is compared. Two
-controls are measured in the same passes: writing *every* site at once must reproduce the source,
-and patching an agent into itself must do nothing.
+    symmetric = (e(a to b) - e(b to a)) / 2        asymmetry = (e(a to b) + e(b to a)) / 2
+
+A site that carries the difference as such has equal and opposite effects and no asymmetry.
 """
 
 from __future__ import annotations
@@ -18,36 +22,19 @@ import polars as pl
 import torch
 from torch import nn
 
-from moralscope.core.errors import AgentError, SiteError
-from moralscope.core.progress import Progress, ProgressEvent, silent
+from moralscope.core.progress import Progress, silent
 from moralscope.core.site import Site
-from moralscope.core.tables import from_rows
-from moralscope.mechanisms.clean import CleanRun, span_of
-from moralscope.mechanisms.edits import Intervention, Write, donor_of
-from moralscope.mechanisms.rows import patch_rows
+from moralscope.core.tables import conform, from_rows
+from moralscope.mechanisms.clean import CleanRun
+from moralscope.mechanisms.donors import Write
+from moralscope.mechanisms.edits import Intervention
+from moralscope.mechanisms.plans import DEFAULT_MEMORY_BYTES, MAX_ROW_TOKENS
+from moralscope.mechanisms.segments import ALL, ANSWER_SPAN
+from moralscope.mechanisms.sweeps import Pairs, Sweep, same_prompts, sweep
 from moralscope.models.anatomy import Anatomy
 
-MAX_ROW_TOKENS = 1024
-"""Tokens of rows in one pass unless told otherwise; more cost memory and save nothing."""
-
-
-def check_sites(anatomy: Anatomy, sites: Sequence[Site]) -> None:
-    """Refuse sites that this decoder does not have.
-
-    Raises:
-        SiteError: names the first such site and the nearest existing one.
-    """
-    for site in sites:
-        layer = min(max(site.layer or 0, 0), anatomy.n_layers - 1)
-        head = None if site.head is None else min(site.head, anatomy.n_heads - 1)
-        near = Site(site.kind, None if site.layer is None else layer, head)
-        if near != site:
-            raise SiteError(
-                "The model has no such site",
-                seen=str(site),
-                allowed=f"layers 0 to {anatomy.n_layers - 1}, heads 0 to {anatomy.n_heads - 1}",
-                remedy=f"the nearest is {near}",
-            )
+Chosen = Site | tuple[Site, ...]
+"""One site, or several that are patched together."""
 
 
 def sweep_prompt(
@@ -61,62 +48,18 @@ def sweep_prompt(
     write: Write = "write",
     max_row_tokens: int = MAX_ROW_TOKENS,
 ) -> tuple[float, torch.Tensor]:
-    """Every intervention on one prompt, in as few passes as fit.
-
-    Args:
-        model: the target, its weights in force.
-        anatomy: its parts.
-        source: clean run of the agent that activations come from.
-        target: clean run of the agent that they are put into, over the same prompts.
-        member: index of the prompt.
-        interventions: what to patch, one row each.
-        write: see ``rows.patch_rows``.
-        max_row_tokens: largest pass.
+    """Every intervention at the answer span of one prompt.
 
     Returns:
         Baseline log-odds and patched log-odds in the order of ``interventions``, in nats.
-
-    Raises:
-        AgentError: the clean runs are of different prompts or packs.
     """
-    index, position = _find(target, member)
-    part, other = target.packs[index], source.packs[index]
-    if part.pack.members != other.pack.members or source.prompts != target.prompts:
-        raise AgentError(
-            "The two agents were not run on the same prompts",
-            seen=f"{source.agent} and {target.agent}",
-            allowed="clean runs over one list of prompts with one pack size",
-            remedy="run both agents on the same prompts",
-        )
-    prompt = target.prompts[member]
-    n_forms = len(prompt.positive) + len(prompt.negative)
-    span = span_of(part, position, len(prompt.tokens), n_forms)
-    donor = donor_of(source, other, span)
-    per_pass = max(1, max_row_tokens // len(span.nodes) - 1)
-    baselines: list[float] = []
-    patched: list[torch.Tensor] = []
-    for start in range(0, len(interventions), per_pass):
-        chosen = interventions[start : start + per_pass]
-        clean, values = patch_rows(
-            model,
-            anatomy,
-            target,
-            part=part,
-            position=position,
-            interventions=chosen,
-            donor=donor,
-            write=write,
-        )
-        baselines.append(clean)
-        patched.append(values - clean)
-    return baselines[0], torch.cat(patched) + baselines[0]
-
-
-def _find(run: CleanRun, member: int) -> tuple[int, int]:
-    for index, part in enumerate(run.packs):
-        if member in part.pack.members:
-            return index, part.pack.members.index(member)
-    raise IndexError(member)
+    if member not in range(len(same_prompts(source, target))):
+        raise IndexError(member)
+    found = sweep(
+        model, anatomy, source, target, interventions,
+        pairs=[(member, member)], write=write, max_row_tokens=max_row_tokens,
+    )  # fmt: skip
+    return float(found.baseline[0]), found.patched[:, 0]
 
 
 def patching_table(
@@ -125,9 +68,12 @@ def patching_table(
     source: CleanRun,
     target: CleanRun,
     *,
-    sites: Sequence[Site] | None = None,
+    sites: Sequence[Chosen] | None = None,
     members: Sequence[int] | None = None,
+    pairs: Pairs | None = None,
+    positions: str = ANSWER_SPAN,
     write: Write = "write",
+    memory_bytes: int = DEFAULT_MEMORY_BYTES,
     max_row_tokens: int = MAX_ROW_TOKENS,
     progress: Progress = silent,
 ) -> tuple[pl.DataFrame, pl.DataFrame]:
@@ -136,59 +82,63 @@ def patching_table(
     Args:
         model: the target, its weights in force.
         anatomy: its parts.
-        source: clean run of the agent that activations come from.
+        source: clean run that activations come from.
         target: clean run of the agent that they are put into, with its cache.
-        sites: what to patch; every head and MLP unless given.
-        members: indices of the prompts to patch; all unless given.
-        write: see ``rows.patch_rows``.
+        sites: what to patch, tuples together; every head and MLP unless given.
+        members: indices of the prompts to patch, each with itself; all unless given.
+        pairs: (target prompt, source prompt) instead, for patching across prompts.
+        positions: ``answer_span``, ``all`` or a named span.
+        write: see ``mechanisms.edits``.
+        memory_bytes: what a pass may use beyond the model and its clean runs.
         max_row_tokens: largest pass.
-        progress: called after each prompt.
+        progress: called after each pass.
+
+    Raises:
+        As ``sweeps.sweep``.
     """
-    chosen = tuple(anatomy.component_sites if sites is None else sites)
-    check_sites(anatomy, chosen)
-    everything = Intervention(anatomy.component_sites)
-    interventions = [*(Intervention((site,)) for site in chosen), everything]
-    source_log_odds = source.log_odds
+    chosen = tuple(
+        (site,) if isinstance(site, Site) else site
+        for site in (anatomy.component_sites if sites is None else sites)
+    )
+    if pairs is None:
+        every = same_prompts(source, target)
+        pairs = every if members is None else [every[member] for member in members]
+    # A span in the middle leaves the rest of the prompt the target's, whatever is written there.
+    covers = positions in (ANSWER_SPAN, ALL)
+    everything = Intervention((Site("embed"), *anatomy.component_sites))
+    interventions = [Intervention(group) for group in chosen] + [everything] * covers
+    found = sweep(
+        model, anatomy, source, target, interventions, pairs=pairs, positions=positions,
+        write=write, memory_bytes=memory_bytes, max_row_tokens=max_row_tokens,
+        task=f"patch {source.agent}>{target.agent}", progress=progress,
+    )  # fmt: skip
     rows: list[dict[str, object]] = []
-    controls: list[dict[str, object]] = []
-    pair = f"{source.agent}>{target.agent}"
-    wanted = range(len(target.prompts)) if members is None else members
-    for done, member in enumerate(wanted, start=1):
-        prompt = target.prompts[member].name
-        baseline, patched = sweep_prompt(
-            model, anatomy, source, target, member=member, interventions=interventions,
-            write=write, max_row_tokens=max_row_tokens,
-        )  # fmt: skip
-        ceiling = float(source_log_odds[member])
-        values = [*map(float, patched[:-1]), ceiling]
-        for site, value in zip((*chosen, Site("all")), values, strict=True):
-            row = _patch_row(source.agent, target.agent, prompt, site, write)
-            rows.append({**row, **_effect(baseline, value)})
-        if source.agent == target.agent:
-            control, deviation = "self_patch", float((patched - baseline).abs().max())
-        else:
-            control, deviation = "write_all", abs(float(patched[-1]) - ceiling)
-        controls.append({"control": control, "subject": pair, "prompt": prompt, "value": deviation})
-        progress(ProgressEvent(f"patch {pair}", done, len(wanted)))
+    for at, (mine, theirs) in enumerate(found.pairs):
+        place = {
+            "source": source.agent,
+            "target": target.agent,
+            "prompt": target.prompts[mine].name,
+            "source_prompt": source.prompts[theirs].name,
+            "positions": positions,
+            "write": write,
+        }
+        baseline = float(found.baseline[at])
+        for group, value in zip(chosen, found.patched[: len(chosen), at], strict=True):
+            rows.append({**place, **_site_columns(group), **_effect(baseline, float(value))})
+        ceiling = float(found.full_swap[at])
+        rows.append({**place, **_site_columns((Site("all"),)), **_effect(baseline, ceiling)})
+    controls = _controls(source, target, found, covers=covers)
     return from_rows("patching", rows), from_rows("controls", controls)
 
 
-def _patch_row(
-    source: str, target: str, prompt: str, site: Site, write: Write
-) -> dict[str, object]:
+def _site_columns(group: tuple[Site, ...]) -> dict[str, object]:
     """What was patched, as columns of the table."""
-    return {
-        "source": source,
-        "target": target,
-        "prompt": prompt,
-        "source_prompt": prompt,
-        "site": str(site),
-        "layer": site.layer,
-        "kind": site.kind,
-        "head": site.head,
-        "positions": "answer_span",
-        "write": write,
-    }
+    first, *others = group
+    if others:
+        name = "+".join(str(site) for site in sorted(group))
+        return {"site": name, "layer": None, "kind": "set", "head": None}
+    site = first
+    return {"site": str(site), "layer": site.layer, "kind": site.kind, "head": site.head}
 
 
 def _effect(baseline: float, patched: float) -> dict[str, object]:
@@ -197,5 +147,64 @@ def _effect(baseline: float, patched: float) -> dict[str, object]:
         "baseline_log_odds": baseline,
         "patched_log_odds": patched,
         "effect": patched - baseline,
+        "margin": patched if baseline > 0 else -patched,
         "flipped": (patched > 0) != (baseline > 0),
     }
+
+
+def _controls(
+    source: CleanRun, target: CleanRun, found: Sweep, *, covers: bool
+) -> list[dict[str, object]]:
+    """What must hold exactly, and by how much it does not."""
+    rows: list[dict[str, object]] = []
+    for at, (mine, theirs) in enumerate(found.pairs):
+        itself = source.agent == target.agent and (
+            source.prompts[theirs].tokens == target.prompts[mine].tokens
+        )
+        if itself:
+            control, deviation = "self_patch", float(found.effect[:, at].abs().max())
+        elif covers:
+            control = "write_all"
+            deviation = abs(float(found.patched[-1, at] - found.full_swap[at]))
+        else:
+            continue
+        prompt, other = target.prompts[mine].name, source.prompts[theirs].name
+        pair = f"{source.agent}>{target.agent}"
+        subject = pair if prompt == other else f"{pair} from {other}"
+        rows.append({"control": control, "subject": subject, "prompt": prompt, "value": deviation})
+    return rows
+
+
+def directions_table(patching: pl.DataFrame) -> pl.DataFrame:
+    """The table ``directions``: both directions of every pair that was patched in both.
+
+    Each pair appears once, named in alphabetical order; across prompts the two directions exchange
+    agents and prompts together.
+
+    Args:
+        patching: patches of any number of ordered pairs.
+    """
+    end = pl.concat_str
+    forward = patching.filter(pl.col("site") != "all").with_columns(
+        a=end("source", pl.lit("\n"), "source_prompt"), b=end("target", pl.lit("\n"), "prompt")
+    )
+    backward = forward.select("a", "b", "site", "positions", "write", back="effect")
+    joined = forward.filter(pl.col("a") < pl.col("b")).join(
+        backward,
+        left_on=["a", "b", "site", "positions", "write"],
+        right_on=["b", "a", "site", "positions", "write"],
+    )
+    table = joined.select(
+        pl.col("source").alias("agent_a"),
+        pl.col("source_prompt").alias("prompt_a"),
+        pl.col("target").alias("agent_b"),
+        pl.col("prompt").alias("prompt_b"),
+        "site",
+        "positions",
+        "write",
+        pl.col("effect").alias("effect_a_to_b"),
+        pl.col("back").alias("effect_b_to_a"),
+        ((pl.col("effect") - pl.col("back")) / 2).alias("symmetric"),
+        ((pl.col("effect") + pl.col("back")) / 2).alias("asymmetry"),
+    )
+    return conform("directions", table)

@@ -88,7 +88,12 @@ class Anatomy:
 
     def sites(self, *kinds: Kind) -> tuple[Site, ...]:
         """Every site of some kinds, in depth order; ``resid_mid`` only where there is one."""
-        count = {"head": self.n_heads, "q": self.n_heads, "k": self.n_kv_heads, "v": self.n_kv_heads}
+        count = {
+            "head": self.n_heads,
+            "q": self.n_heads,
+            "k": self.n_kv_heads,
+            "v": self.n_kv_heads,
+        }
         found: list[Site] = []
         for kind in kinds:
             if kind in ("embed", "bias", "all"):
@@ -113,7 +118,7 @@ class Anatomy:
             raise SiteError(
                 "The model has no such site",
                 seen=str(site),
-                allowed="resid_pre and resid_post: attention and MLP of this model work in parallel",
+                allowed="resid_pre and resid_post: this model's attention and MLP are parallel",
                 remedy=f"the nearest is L{site.layer}.resid_post",
             )
         heads = self.n_kv_heads if site.kind in ("k", "v") else self.n_heads
@@ -154,8 +159,8 @@ def dissect(model: nn.Module) -> Anatomy:
             allowed=", ".join(sorted(FAMILIES)),
             remedy="use a model of a supported family"
             + _likeness(name)
-            + "; behaviour can be scored on any decoder, attribution and patching need its anatomy: "
-            "the places of its layers, projections and norms (one entry of models.families)",
+            + "; behaviour can be scored on any decoder, attribution and patching need its anatomy:"
+            " the places of its layers, projections and norms (one entry of models.families)",
         )
     family = FAMILIES[name]
     core = _part(model, family.core, name)

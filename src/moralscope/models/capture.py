@@ -71,7 +71,17 @@ class Capture:
 
     def at(self, rows: Tensor) -> Capture:
         """The same activations at some of the nodes; logits and calls as they are."""
-        by_layer = ("z", "attn_out", "mlp_out", "attn_write", "mlp_write", "resid_pre", "q", "k", "v")
+        by_layer = (
+            "z",
+            "attn_out",
+            "mlp_out",
+            "attn_write",
+            "mlp_write",
+            "resid_pre",
+            "q",
+            "k",
+            "v",
+        )
         values = {name: getattr(self, name) for name in by_layer}
         picked = {name: None if x is None else x[:, rows] for name, x in values.items()}
         return replace(self, **picked, resid_final=self.resid_final[rows])
@@ -240,5 +250,5 @@ def _site_of(name: str, layer: int, values: Tensor) -> Site:
         return Site("resid_pre", layer) if layer else Site("embed")
     if name in ("q", "k", "v"):
         head = int((~torch.isfinite(values)).any(-1).any(0).nonzero()[0])
-        return Site(cast("Part", name), layer, head)
+        return Site(name, layer, head)
     return Site("mlp" if name.startswith("mlp") else "attn", layer)

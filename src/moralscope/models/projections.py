@@ -1,8 +1,8 @@
 """Where are one head's query, key and value? Attention inputs, head by head, in any layout.
 
 Families differ in how they compute them: three linear layers, one fused layer whose output is cut
-into blocks (GPT-2, Phi-3), one fused layer that interleaves them head by head (GPT-NeoX), and a norm
-on queries and keys, over each head (Qwen3, Gemma-3) or over all heads at once (OLMo-2). A
+into blocks (GPT-2, Phi-3), one fused layer that interleaves them head by head (GPT-NeoX), and a
+norm on queries and keys, over each head (Qwen3, Gemma-3) or over all heads at once (OLMo-2). A
 ``Projection`` names the module whose output holds the final value, just before rotary positions are
 applied, and how heads lie in it. Query heads that share a key/value head share its site.
 """

@@ -93,7 +93,9 @@ def call_layer(
         else:
             named[name] = value
     output: Any = layer(hidden, **named)
-    result: Tensor = output[0] if isinstance(output, tuple) else output
+    if isinstance(output, tuple):
+        output = cast("tuple[Any, ...]", output)[0]
+    result: Tensor = output
     return result
 
 
@@ -108,4 +110,3 @@ def _recut(value: Any, nodes: Tensor, copies: int) -> Any:
     repeats = [1] * tensor.ndim
     repeats[axis] = copies
     return picked.repeat(*repeats)
-
