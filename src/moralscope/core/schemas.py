@@ -265,7 +265,7 @@ SCHEMAS: dict[str, tuple[str, str, str]] = {
         baseline_log_odds | number   | nats   | the target's own
         patched_log_odds  | number   | nats   | with the patch
         effect            | number   | nats   | patched minus baseline
-        margin            | number   | nats   | patched log-odds towards the option preferred before; negative: flipped
+        margin            | number?  | nats   | patched log-odds towards the option preferred before; negative: flipped
         flipped           | flag     | yes or no | whether the preferred option changed
         """,
     ),
