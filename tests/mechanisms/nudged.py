@@ -6,7 +6,6 @@ differentiated. Slopes are finite differences of fourth order in float64.
 
 from __future__ import annotations
 
-import contextlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -65,7 +64,7 @@ def two(
     attention: str | None = None,
     prompts: tuple[EncodedPrompt, ...] | None = None,
 ) -> Two:
-    """A target and a copy of it with changed layers.
+    """A target and a copy of it with changed layers, biases of output projections excepted.
 
     Args:
         family: of both.
@@ -82,10 +81,11 @@ def two(
     anatomies = [dissect(model) for model in models]
     parts = [block.layer for block in anatomies[1].blocks]
     parts += [anatomies[1].embed] if embeddings else []
+    output_biases = ("attn.c_proj.bias", "attention.dense.bias", "self_attn.o_proj.bias")
     with torch.no_grad():
         for part in parts:
             for name, parameter in part.named_parameters():
-                if "norm" in name or "ln_" in name:
+                if "norm" in name or "ln_" in name or name in output_biases:
                     continue
                 noise = torch.randn(parameter.shape, generator=generator, dtype=torch.float64)
                 parameter.add_(size * float(parameter.std()) * noise)
@@ -138,9 +138,8 @@ def plain(
             block.out_proj.register_forward_hook(after(Site("attn", layer))),
             block.mlp.register_forward_hook(after(Site("mlp", layer))),
         ]
-    with hooked.hooked(handles), contextlib.suppress(KeyError):
+    with hooked.hooked(handles):
         return tiny.plain_logits(model, tokens), seen
-    raise AssertionError("a site was not seen")
 
 
 def spans(prompt: EncodedPrompt) -> list[tuple[list[int], int]]:
