@@ -1,13 +1,18 @@
 """The logit lens: the model's own answer at the end, a truncated model in the middle."""
 
+import numpy as np
 import polars as pl
 import pytest
 import tiny
 import torch
+from plain_lens import PARTS, model_of, plain_lens
 from torch import nn
 from worlds import World, Worlds
 
+from moralscope.mechanisms.attribution import attribution_tables
+from moralscope.mechanisms.clean import run_clean
 from moralscope.mechanisms.lens import lens_table, read_depths
+from moralscope.models.anatomy import dissect
 
 
 def lens(here: World, name: str) -> pl.DataFrame:
@@ -16,7 +21,8 @@ def lens(here: World, name: str) -> pl.DataFrame:
 
 
 def at(frame: pl.DataFrame, prompt: str, layer: int, sublayer: str) -> float:
-    (value,) = frame.filter(prompt=prompt, layer=layer, sublayer=sublayer)["logit_diff"]
+    rows = frame.filter("is_branch", prompt=prompt, layer=layer, sublayer=sublayer)
+    (value,) = rows["logit_diff"]
     return float(value)
 
 
@@ -91,6 +97,39 @@ def truncated(model: nn.Module, tokens: tuple[int, ...], layer: int, sublayer: s
             handle.remove()
 
 
+@pytest.mark.parametrize("family", PARTS)
+def test_every_depth_equals_a_lens_of_plain_hooks(family: str):
+    model = model_of(family)
+    prompts = tiny.token_prompts(3)
+    anatomy = dissect(model)
+    frame = lens_table(anatomy, run_clean("base", model, anatomy, prompts))
+    assert frame["token"].unique().to_list() == [0]
+    for prompt in prompts:
+        logits = plain_lens(model, family, prompt.tokens)
+        expected = logits[:, prompt.positive[0][0]] - logits[:, prompt.negative[0][0]]
+        found = frame.filter("is_branch", prompt=prompt.name)["logit_diff"].to_numpy()
+        assert np.abs(found - expected.numpy()).max() < 1e-9
+        assert np.abs(np.diff(found)).min() > 1e-4, "each sub-layer must write something"
+
+
+@pytest.mark.parametrize("family", ["llama", "gemma2", "gpt2", "gpt_neox"])
+def test_half_precision_weights_are_read_without_rounding_the_reading(family: str):
+    model = model_of(family, torch.bfloat16)
+    anatomy = dissect(model)
+    prompts = tiny.token_prompts(2)
+    run = run_clean("base", model, anatomy, prompts)
+    (part,) = run.packs
+    found = read_depths(anatomy, run, part)
+    wide = model_of(family, torch.bfloat16).double()
+    _, __, norm, unembed, ___ = PARTS[family]
+    core = getattr(wide, PARTS[family][0])
+    with torch.no_grad(), tiny.never_narrowed():
+        entered = part.captured.resid_final[found.readout.row].double()
+        logits = getattr(wide, unembed)(getattr(core, norm)(entered))
+    assert found.normed.dtype == torch.float32
+    assert (found.values[-1] - (logits[:, 11] - logits[:, 12])).abs().max() < 1e-4
+
+
 def test_several_tokens_are_read_where_the_options_part(worlds: Worlds):
     here = worlds("llama", forms="multi")
     frame = lens(here, "game")
@@ -100,6 +139,46 @@ def test_several_tokens_are_read_where_the_options_part(worlds: Worlds):
         assert at(frame, prompt.name, 2, "mlp") == pytest.approx(
             float(logits[21] - logits[24]), abs=1e-10
         )
+
+
+def test_tokens_after_the_branch_are_read_along_their_log_probability(worlds: Worlds):
+    """At a middle depth, too, along the direction that the final distribution gives."""
+    here = worlds("llama", forms="multi")
+    frame = lens(here, "game")
+    prompt = here.prompts[1]
+    tokens = frame.filter(prompt=prompt.name)
+    assert tokens.select("token", "is_branch").unique(maintain_order=True).rows() == [
+        (1, True), (2, False), (3, False),
+    ]  # fmt: skip
+
+    def linearised(model: nn.Module, form: tuple[int, ...], step: int) -> np.ndarray:
+        by_depth = plain_lens(model, "llama", (*prompt.tokens, *form[:step]))
+        mean = by_depth @ by_depth[-1].softmax(-1)
+        return (by_depth[:, form[step]] - mean).numpy()
+
+    with here.roster.speaking("game") as model:
+        plus, minus = prompt.positive[0], prompt.negative[0]
+        expected = {
+            2: linearised(model, plus, 2) - linearised(model, minus, 2),
+            3: -linearised(model, minus, 3),
+        }
+    for token, curve in expected.items():
+        found = tokens.filter(token=token)["logit_diff"].to_numpy()
+        assert np.abs(found - curve).max() < 1e-10
+        assert np.abs(curve).min() > 1e-3
+
+
+@pytest.mark.parametrize("forms", ["single", "multi", "several"])
+def test_the_last_depth_is_the_sum_of_the_attribution(worlds: Worlds, forms: str):
+    here = worlds("gemma2", forms=forms)
+    with here.roster.speaking("moral"):
+        attribution, _ = attribution_tables(here.roster.anatomy("moral"), here.runs["moral"])
+    last = lens(here, "moral").filter(layer=3, sublayer="mlp")
+    total = last.group_by("prompt").agg(pl.col("logit_diff").sum())
+    whole = attribution.filter(token=-1).group_by("prompt").agg(pl.col("contribution").sum())
+    both = total.join(whole, on="prompt")
+    assert both.height == len(here.prompts)
+    assert (both["logit_diff"] - both["contribution"]).abs().max() < 1e-9
 
 
 def test_the_table_holds_each_depth_of_each_prompt_once(worlds: Worlds):
@@ -113,7 +192,10 @@ def test_the_table_holds_each_depth_of_each_prompt_once(worlds: Worlds):
     assert frame["logit_diff"].n_unique() > frame.height * 0.8
 
 
-def test_depths_have_one_column_for_each_member(worlds: Worlds):
+def test_depths_have_one_column_for_each_entry(worlds: Worlds):
     here = worlds("llama", forms="several")
-    part = here.runs["base"].packs[0]
-    assert read_depths(here.anatomy(), here.runs["base"], part).shape == (7, len(here.prompts))
+    run = here.runs["base"]
+    found = read_depths(here.anatomy(), run, run.packs[0])
+    assert found.values.shape == (7, len(here.prompts))
+    assert found.normed.shape == (7, len(here.prompts), 32)
+    assert found.readout.is_branch.all()

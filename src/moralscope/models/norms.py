@@ -25,13 +25,15 @@ def is_layer_norm(norm: nn.Module) -> bool:
 
 
 def gain(norm: nn.Module, *, unit_offset: bool) -> Tensor:
-    """The elementwise gain of a norm, shape ``(width,)``.
+    """The elementwise gain of a norm, shape ``(width,)``, float32 or wider.
 
     Args:
         norm: the norm.
         unit_offset: whether gains are stored as ``1 + weight`` (Gemma).
     """
     weight: Tensor = norm.get_parameter("weight").detach()
+    # One more than a small half-precision number would lose its digits.
+    weight = weight.to(torch.promote_types(weight.dtype, torch.float32))
     return weight + 1.0 if unit_offset else weight
 
 
