@@ -1,5 +1,17 @@
 """What is being decided? Payoff matrices, opponents, rewards, wording, prompt sets."""
 
+from moralscope.games.counterfactuals import (
+    CHANGES,
+    Change,
+    Pair,
+    counterfactual_pairs,
+    counterpart,
+    declared_pairs,
+    exchanged,
+    game_of,
+    pair_indices,
+    with_sources,
+)
 from moralscope.games.files import read_prompts, write_prompts
 from moralscope.games.matrices import GAMES, MOVES, PAIRS, Game, get_game, payoff
 from moralscope.games.opponents import OPPONENTS, Opponent, get_opponent, initial_states
@@ -39,6 +51,7 @@ __all__ = [
     "ASSIGNMENTS",
     "BETRAYAL_PENALTY",
     "CATEGORIES",
+    "CHANGES",
     "CLUSTER_GAMES",
     "GAMES",
     "HELD_OUT",
@@ -52,8 +65,10 @@ __all__ = [
     "TABLE_ORDERS",
     "WORDINGS",
     "Assignment",
+    "Change",
     "Game",
     "Opponent",
+    "Pair",
     "Reward",
     "Scene",
     "State",
@@ -62,11 +77,17 @@ __all__ = [
     "answer_forms",
     "balanced",
     "clusters",
+    "counterfactual_pairs",
+    "counterpart",
+    "declared_pairs",
+    "exchanged",
     "expected_rewards",
+    "game_of",
     "get_game",
     "get_opponent",
     "get_reward",
     "initial_states",
+    "pair_indices",
     "payoff",
     "read_prompts",
     "render",
@@ -74,6 +95,7 @@ __all__ = [
     "structured",
     "transition_matrix",
     "visitation",
+    "with_sources",
     "wordings",
     "write_prompts",
 ]
