@@ -28,7 +28,10 @@ small = st.text(min_size=1, max_size=6)
 @st.composite
 def drawn_sets(draw):
     prompts = []
-    for name in draw(st.lists(small, min_size=1, max_size=3, unique=True)):
+    names_drawn = draw(st.lists(small, min_size=1, max_size=3, unique=True))
+    for name in names_drawn:
+        others = [None, *(other for other in names_drawn if other != name)]
+        of = draw(st.sampled_from(others))
         roles = st.sampled_from(["system", "user", "assistant"])
         messages = draw(st.lists(st.builds(Message, roles, filled), min_size=1, max_size=3))
         # The name makes each text unique, whatever else is drawn.
@@ -62,6 +65,8 @@ def drawn_sets(draw):
                 table_order=draw(small),
                 own_previous=draw(moves),
                 opponent_previous=draw(moves),
+                counterfactual_of=of,
+                change=None if of is None else draw(st.none() | small),
             )
         )
     return PromptSet(tuple(prompts))
@@ -259,3 +264,46 @@ def test_writing_elsewhere_than_jsonl_or_into_a_file_is_refused(tmp_path) -> Non
     (tmp_path / "blocked").write_text("a file, not a folder")
     with pytest.raises(OutputError, match="cannot be written"):
         write_prompts(tmp_path / "blocked" / "set.jsonl", structured())
+
+
+def changed(name: str, **fields: object) -> dict[str, object]:
+    return {**ENTRY, "name": name, "text": f"{ENTRY['text']} {name}", **fields}
+
+
+def test_an_entry_may_be_the_counterfactual_of_another_wherever_that_stands(written) -> None:
+    path = written(changed("a", counterfactual_of="b", change="late"), changed("b"))
+    a, b = read_prompts(path)
+    assert (a.counterfactual_of, a.change) == ("b", "late")
+    assert (b.counterfactual_of, b.change) == (None, None)
+    yaml = textwrap.dedent(files.__doc__).replace("\n", " ")
+    assert "counterfactual_of: refund-1" in yaml
+    assert "change: deadline" in yaml
+
+
+@pytest.mark.parametrize(
+    ("fields", "problem"),
+    [
+        ({"counterfactual_of": "refnd"},
+         (r"mine\.jsonl, line 2: Prompt 'two' is the counterfactual of a prompt that is not there. "
+         r"Seen: counterfactual_of 'refnd'. .*did you mean 'refund'")),
+        ({"counterfactual_of": "two"},
+         (r"mine\.jsonl, line 2: Prompt 'two' is the counterfactual of itself. "
+         r"Seen: counterfactual_of 'two'")),
+        ({"change": "late"},
+         (r"mine\.jsonl, line 2: Prompt 'two' says what was changed but not in which prompt. "
+         r"Seen: change 'late' without counterfactual_of")),
+        ({"counterfactual_of": ["refund"]}, "counterfactual_of"),
+    ],
+)  # fmt: skip
+def test_counterfactuals_of_nothing_are_refused(written, fields, problem) -> None:
+    path = written(changed("refund"), changed("two", **fields))
+    assert re.search(problem, str(refusal(path)))
+
+
+def test_a_lone_counterfactual_is_refused_on_reading_and_writing(written, tmp_path) -> None:
+    lone = str(refusal(written(changed("a", counterfactual_of="b"))))
+    assert "Next: add the prompt that this one is a changed version of" in lone
+    both = read_prompts(written(changed("a", counterfactual_of="b"), changed("b")))
+    with pytest.raises(PromptError, match="Prompt 'a' is the counterfactual of a prompt that is"):
+        write_prompts(tmp_path / "part.jsonl", both.where(lambda p: p.name == "a"))
+    assert not (tmp_path / "part.jsonl").exists()
