@@ -3,8 +3,9 @@
 Each gate states what it measured, the threshold, and what to do: *liveness* (does the agent still
 do what it did when it was trained), *duplicates* (prompts and sites that are copies), *dead sites*
 and *dead channel* (never reached, never fired), *resolution* (more than rounding), *completeness*
-(do the parts sum to the whole), *noise floor* (is a patch with nothing to change zero) and
-*undefined values*. A gate that cannot be judged has ``passed`` null: not available is not passed.
+(do the parts sum to the whole), *noise floor* (is a patch with nothing to change zero),
+*approximation* (do estimates agree with exact patches) and *undefined values*. A gate that cannot
+be judged has ``passed`` null: not available is not passed.
 
 Liveness: ``b = sum(dm du) / sum(du^2)``, d being agent minus base in log-odds, m as measured and u
 as stored when the agent was trained; b is 1 for an intact agent and 0 for a dead one.
@@ -19,6 +20,7 @@ import numpy as np
 import polars as pl
 
 from moralscope.core.tables import from_rows
+from moralscope.evidence.approximation_gates import judge_approximations
 from moralscope.evidence.designs import base_of, trained_agents
 from moralscope.evidence.resampling import Array
 from moralscope.evidence.site_gates import judge_sites
@@ -76,6 +78,7 @@ def judge_gates(tables: Mapping[str, pl.DataFrame]) -> pl.DataFrame:
     gates = [*_behaviour(known), *_prompts(known), *_completeness(known), *_noise(known)]
     rows = [gate.row() for gate in gates]
     rows += [*judge_sites(known), *(gate.row() for gate in _attention(known))]
+    rows += judge_approximations(known)
     return from_rows("gates", rows)
 
 
