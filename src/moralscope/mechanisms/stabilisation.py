@@ -36,6 +36,7 @@ import polars as pl
 from numpy.typing import NDArray
 
 from moralscope.core.errors import TableError
+from moralscope.core.streams import stream
 from moralscope.core.tables import conform, from_rows
 from moralscope.evidence.intervals import cluster_interval, t_quantile
 from moralscope.mechanisms.lens_controls import RANDOM_PAIR, UNRELATED_PROMPT
@@ -133,8 +134,8 @@ def compare_agent(lens: pl.DataFrame, controls: pl.DataFrame, agent: str) -> dic
 def stabilisation_tables(
     lens: pl.DataFrame,
     scenarios: Mapping[str, str],
-    rng: np.random.Generator,
     *,
+    seed: int,
     controls: pl.DataFrame | None = None,
 ) -> tuple[pl.DataFrame, pl.DataFrame]:
     """The tables ``stabilisation`` and ``stabilisation_summary`` of every agent in a lens table.
@@ -142,7 +143,7 @@ def stabilisation_tables(
     Args:
         lens: the table ``lens``; tokens after the branch are left out.
         scenarios: the scenario of each prompt, the unit of replication.
-        rng: for the bootstrap, which is used from 20 scenarios on.
+        seed: of the bootstrap, which is used from 20 scenarios on; each agent has its own stream.
         controls: the table ``lens_controls``, or None where it was not measured.
 
     Raises:
@@ -168,6 +169,7 @@ def stabilisation_tables(
     summary: list[dict[str, object]] = []
     for (agent,), own in by_prompt.group_by("agent", maintain_order=True):
         compared = {} if controls is None else compare_agent(lens, controls, str(agent))
+        rng = stream(seed, "stabilisation", str(agent))
         summary.append({"agent": agent, **_average(own, rng), **_beyond(compared)})
     return by_prompt, from_rows("stabilisation_summary", summary)
 
