@@ -36,13 +36,7 @@ def record_call(layer: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any])
         ModelError: the layer takes a tensor whose meaning is not known, so that it could not be
             cut to other nodes.
     """
-    # Gradient checkpointing wraps the call, not the forward, so its signature is the layer's own.
-    bound = inspect.signature(layer.forward).bind(*args, **kwargs)
-    named = dict(bound.arguments)
-    for spread in ("kwargs", "args"):
-        extra: Any = named.pop(spread, None)
-        if isinstance(extra, dict):
-            named.update(cast("dict[str, Any]", extra))
+    named = _by_name(layer, args, kwargs)
     named.pop(_HIDDEN, None)
     known = (_MASK, *_CACHE, *_BY_TOKEN)
     for name, value in named.items():
@@ -54,6 +48,27 @@ def record_call(layer: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any])
                 remedy="use a model of a supported family as transformers builds it",
             )
     return LayerCall(named)
+
+
+def _by_name(layer: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> dict[str, Any]:
+    """Arguments by parameter name, what was passed on in bulk included."""
+    # Gradient checkpointing wraps the call, not the forward, so its signature is the layer's own.
+    signature = inspect.signature(layer.forward)
+    named: dict[str, Any] = {}
+    for name, value in signature.bind(*args, **kwargs).arguments.items():
+        kind = signature.parameters[name].kind
+        if kind is inspect.Parameter.VAR_KEYWORD:
+            named.update(value)
+        elif kind is not inspect.Parameter.VAR_POSITIONAL:
+            named[name] = value
+        elif len(value) > 1:  # the first is the hidden states, whatever wraps the forward
+            raise ModelError(
+                "A layer of this model is wrapped so that its arguments have no names",
+                seen=f"{type(layer).__name__}.forward{signature}",
+                allowed="a forward with the signature of the transformers library",
+                remedy="take the wrapper off, or write it with functools.wraps",
+            )
+    return named
 
 
 def call_layer(
