@@ -343,6 +343,16 @@ def test_no_hook_outlives_its_block():
     assert torch.equal(logits(model), clean)
 
 
+def test_a_module_that_gives_a_tuple_keeps_the_rest_of_it():
+    model = tiny.tiny_model("llama")
+    attention = model.model.layers[0].self_attn
+    with placed([Placement(attention, "output", torch.zeros_like)]):
+        found = logits(model)
+    with ablate(model, dissect(model), "L0.attn", how="zero"):
+        assert torch.equal(found, logits(model))
+    assert not torch.equal(found, logits(model))
+
+
 def test_what_cannot_be_placed_takes_the_rest_with_it():
     model = tiny.tiny_model("llama")
     good = Placement(model.model.norm, "output", torch.clone)

@@ -77,7 +77,7 @@ def test_a_direction_is_added_after_a_layer(family: str):
         expected = logits(model)
     with steer(model, anatomy, d, layer=0, coefficient=0.7):
         assert torch.allclose(logits(model), expected, atol=1e-11, rtol=0)
-    with steer(model, anatomy, d, layer=1, coefficient=0.7, at="resid_pre"):
+    with steer(model, anatomy, d[None], layer=1, coefficient=0.7, at="resid_pre"):
         assert torch.allclose(logits(model), expected, atol=1e-11, rtol=0)
     assert (expected - logits(model)).abs().max() > 1e-3
 

@@ -72,12 +72,10 @@ def _hook(placement: Placement) -> RemovableHandle:
 
     def on_output(_: nn.Module, __: object, output: object) -> object:
         changed = change(first_tensor(output))
-        # Attention modules give their weights as well.
-        return (
-            (changed, *cast("tuple[Any, ...]", output)[1:])
-            if isinstance(output, tuple)
-            else changed
-        )
+        if not isinstance(output, tuple):
+            return changed
+        # Attention modules, and layers of some libraries, give more than the activation.
+        return (changed, *cast("tuple[Any, ...]", output)[1:])
 
     def on_input(
         _: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]
