@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 import tiny
-from plain_lens import plain_lens
+from plain_lens import model_of, plain_lens
 from torch import Tensor
 from worlds import World, Worlds
 
@@ -23,6 +23,7 @@ from moralscope.mechanisms.lens_controls import (
     read_unrelated,
 )
 from moralscope.mechanisms.unrelated import NEUTRAL_TEXTS, unrelated_names, unrelated_prompts
+from moralscope.models.anatomy import dissect
 from moralscope.models.rendering import EncodedPrompt, encode_all
 from moralscope.models.roster import Roster
 
@@ -39,7 +40,7 @@ def test_random_pairs_equal_a_loop_over_prompts_and_pairs(worlds: Worlds, family
     assert len(run.packs) > 1
     pairs = random_pairs(run.prompts, tiny.VOCABULARY, stream(3, "pairs"), draws=5)
     with here.roster.speaking("game"):
-        found = read_random_pairs(here.roster.anatomy("game"), run, pairs)
+        found, scale = read_random_pairs(here.roster.anatomy("game"), run, pairs)
     shared = (20,) if forms == "multi" else ()
     for index, prompt in enumerate(run.prompts):
         logits = logits_of(here, "game", (*prompt.tokens, *shared), family).numpy()
@@ -47,6 +48,45 @@ def test_random_pairs_equal_a_loop_over_prompts_and_pairs(worlds: Worlds, family
             direct = logits[:, first] - logits[:, second]
             assert np.abs(found[index, draw] - direct).max() < 1e-9
     assert found.std() > 0.1
+    with here.roster.speaking("game") as model:
+        gain = model.model.norm.weight + (1.0 if family == "gemma2" else 0.0)
+        acting = model.lm_head.weight * gain
+    for index, prompt in enumerate(run.prompts):
+        step = len(shared)
+        plus, minus = prompt.positive[0][step], prompt.negative[0][step]
+        own = (acting[plus] - acting[minus]).norm()
+        for draw, (first, second) in enumerate(pairs.tolist()):
+            other = (acting[first] - acting[second]).norm()
+            assert scale[index, draw] == pytest.approx(float(own / other), abs=1e-12)
+    assert np.ptp(scale) > 0.1
+
+
+def test_a_pair_scaled_to_the_decision_reads_an_equal_angle_equally():
+    """Layer norms too: at unit scale, reading = length of direction * root of width * cosine."""
+    model = model_of("gpt_neox")
+    anatomy = dissect(model)
+    run = run_clean("base", model, anatomy, tiny.token_prompts(2))
+    pairs = np.array([[11, 12], [12, 11], [40, 70]])
+    values, scale = read_random_pairs(anatomy, run, pairs)
+    assert np.abs(scale[:, :2] - 1.0).max() < 1e-12
+    assert np.abs(values[:, 0] + values[:, 1]).max() < 1e-12
+    norm, rows = model.gpt_neox.final_layer_norm, model.lm_head.weight
+    acting = (rows - rows[:1]) * norm.weight
+    acting = acting - acting.mean(1, keepdim=True)
+    lengths = [float((acting[a] - acting[b]).norm()) for a, b in pairs.tolist()]
+    assert scale[0, 2] == pytest.approx(lengths[0] / lengths[2], abs=1e-12)
+    assert abs(scale[0, 2] - 1.0) > 1e-3
+
+
+def test_a_pair_of_equal_tokens_keeps_its_readings_of_zero():
+    model = model_of("llama")
+    model.lm_head.weight[40] = model.lm_head.weight[41]
+    anatomy = dissect(model)
+    run = run_clean("base", model, anatomy, tiny.token_prompts(2))
+    values, scale = read_random_pairs(anatomy, run, np.array([[40, 41], [40, 42]]))
+    assert (scale[:, 0] == 1.0).all()
+    assert (values[:, 0] == 0.0).all()
+    assert (values[:, 1] != 0.0).any()
 
 
 def test_pairs_are_seeded_distinct_and_leave_the_options_out():
@@ -185,9 +225,10 @@ def test_the_table_holds_each_reading_in_its_place(
         anatomy = roster.anatomy("moral")
         pairs = random_pairs(run.prompts, tiny.VOCABULARY, stream(9), draws=3)
         direct = {
-            "random_pair": read_random_pairs(anatomy, run, pairs),
+            "random_pair": read_random_pairs(anatomy, run, pairs)[0],
             "unrelated_prompt": read_unrelated(anatomy, run, elsewhere, names),
         }
+        scale = read_random_pairs(anatomy, run, pairs)[1]
         table = lens_controls_table(
             anatomy, run, rng=stream(9), draws=3, elsewhere=elsewhere, names=names
         )
@@ -198,7 +239,9 @@ def test_the_table_holds_each_reading_in_its_place(
     for row in table.rows(named=True):
         depth = places.index((row["layer"], row["sublayer"]))
         values = direct[row["control"]]
-        assert row["logit_diff"] == values[int(row["prompt"][1:]), row["draw"], depth]
+        place = int(row["prompt"][1:]), row["draw"]
+        assert row["logit_diff"] == values[(*place, depth)]
+        assert row["scale"] == (scale[place] if row["control"] == "random_pair" else 1.0)
     assert set(table["agent"]) == {"moral"}
 
 

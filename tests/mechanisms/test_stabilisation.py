@@ -62,7 +62,9 @@ def controls_of(agent: str, drawn: dict[str, Array], prompts: list[str]) -> pl.D
                 "draw": draw,
                 "layer": layer,
                 "sublayer": sublayer,
-                "logit_diff": float(values[index, draw, depth]),
+                # What is compared is the product.
+                "logit_diff": float(values[index, draw, depth]) / (1 + draw),
+                "scale": 1.0 + draw,
             }
             for control, values in drawn.items()
             for index, prompt in enumerate(prompts)

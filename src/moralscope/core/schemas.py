@@ -194,6 +194,7 @@ SCHEMAS: dict[str, tuple[str, str, str]] = {
         layer      | integer | count  | decoder layer from 0; -1 for the embedding
         sublayer   | text    | one of | embed, attn (after attention), mlp (after the MLP)
         logit_diff | number  | nats   | the pair's, or the decision's own on the neutral question; prompts with equal stem and options share it
+        scale      | number  | ratio  | length of the decision's direction over that of the direction read; 1 for unrelated prompts
         """,
     ),
     "stabilisation": (

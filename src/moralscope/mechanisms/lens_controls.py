@@ -8,7 +8,10 @@ something only beside the same reading where there is nothing to decide:
                                                          a neutral question, same stem and options
 
 The lens itself is ``mechanisms.lens``. Random pairs are the same for every prompt, so that a draw
-can be averaged over prompts like the decision; they cost one matrix product. Unrelated prompts
+can be averaged over prompts like the decision; they cost one matrix product. A reading grows with
+the length of its direction, and two labels are closer to each other than two random tokens (by half,
+for 1 and 2 in SmolLM2), so the table also says by which *scale* a pair's readings have to be
+multiplied to be those of a direction as long as the decision's. Unrelated prompts
 (``mechanisms.unrelated``) cost one clean run of short prompts.
 """
 
@@ -27,6 +30,7 @@ from moralscope.core.tables import conform, schema_of
 from moralscope.mechanisms.clean import CleanRun
 from moralscope.mechanisms.lens import Depths, depth_names, read_depths
 from moralscope.models.anatomy import Anatomy
+from moralscope.models.norms import gain, is_layer_norm
 from moralscope.models.rendering import EncodedPrompt
 from moralscope.models.tree import IntArray
 from moralscope.models.weights import bias_of, effective_weight
@@ -95,7 +99,9 @@ def random_pairs(
 
 
 @torch.no_grad()
-def read_random_pairs(anatomy: Anatomy, run: CleanRun, pairs: IntArray) -> NDArray[np.float64]:
+def read_random_pairs(
+    anatomy: Anatomy, run: CleanRun, pairs: IntArray
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """The lens along random pairs, where each prompt's options part.
 
     Args:
@@ -104,15 +110,33 @@ def read_random_pairs(anatomy: Anatomy, run: CleanRun, pairs: IntArray) -> NDArr
         pairs: tokens, shape ``(draws, 2)``.
 
     Returns:
-        First minus second, in nats, shape ``(prompts, draws, 1 + 2 * layers)``.
+        First minus second, in nats, shape ``(prompts, draws, 1 + 2 * layers)``; and the length of
+        each prompt's own direction over that of each pair's, as they act on the stream at unit
+        scale (through the gain of the final norm), shape ``(prompts, draws)``. A pair whose
+        direction is zero has scale 1.
     """
     direction, offset = _along(anatomy, pairs[:, 0], pairs[:, 1])
     result = np.empty((len(run.prompts), len(pairs), 1 + 2 * anatomy.n_layers))
+    scale = np.empty((len(run.prompts), len(pairs)))
+    lengths = _lengths(anatomy, direction)
     for members, found, branch in _at_branches(anatomy, run):
         normed = found.normed[:, branch]
         values = normed @ direction.to(normed).T + offset.to(normed)
         result[members] = np.asarray(values.double().cpu().permute(1, 2, 0))
-    return result
+        own = _lengths(anatomy, found.readout.direction[branch])
+        scale[members] = np.where(
+            lengths > 0.0, own[:, None] / np.where(lengths > 0, lengths, 1), 1
+        )
+    return result, scale
+
+
+def _lengths(anatomy: Anatomy, direction: Tensor) -> NDArray[np.float64]:
+    """Length of each direction as it acts on the stream at unit scale, shape ``(directions,)``."""
+    norm = anatomy.final_norm
+    acting = direction * gain(norm, unit_offset=anatomy.unit_offset).to(direction.dtype)
+    if is_layer_norm(norm):
+        acting = acting - acting.mean(-1, keepdim=True)
+    return np.asarray(acting.norm(dim=-1).double().cpu())
 
 
 @torch.no_grad()
@@ -183,15 +207,19 @@ def lens_controls_table(
     """
     vocabulary = len(effective_weight(anatomy.unembed))
     pairs = random_pairs(run.prompts, vocabulary, rng, draws=draws, among=among)
-    found = [_rows(anatomy, run, RANDOM_PAIR, read_random_pairs(anatomy, run, pairs))]
+    found = [_rows(anatomy, run, RANDOM_PAIR, *read_random_pairs(anatomy, run, pairs))]
     if elsewhere is not None:
         values = read_unrelated(anatomy, run, elsewhere, names or {})
-        found.append(_rows(anatomy, run, UNRELATED_PROMPT, values))
+        found.append(_rows(anatomy, run, UNRELATED_PROMPT, values, np.ones(values.shape[:2])))
     return conform("lens_controls", pl.concat(found))
 
 
 def _rows(
-    anatomy: Anatomy, run: CleanRun, control: str, values: NDArray[np.float64]
+    anatomy: Anatomy,
+    run: CleanRun,
+    control: str,
+    values: NDArray[np.float64],
+    scale: NDArray[np.float64],
 ) -> pl.DataFrame:
     """One row for each prompt, draw and depth; by columns, because there may be a million."""
     prompts, draws, depths = values.shape
@@ -207,6 +235,7 @@ def _rows(
             "layer": [layer for layer, _ in places] * (prompts * draws),
             "sublayer": [name for _, name in places] * (prompts * draws),
             "logit_diff": values.ravel(),
+            "scale": np.repeat(scale.ravel(), depths),
         },
         schema=schema_of("lens_controls").dtypes(),
     )

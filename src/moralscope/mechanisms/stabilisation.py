@@ -10,7 +10,7 @@ The mean over scenario clusters, the units of replication, has a cluster interva
 
 *More than its controls* is asked of the mean over prompts, each aligned with its own final sign s:
 ``D(d) = mean_p s_p v_p(d)``. Random pairs are treated exactly as the decision, each aligned with
-its own final sign on each prompt; unrelated prompts, which have no decision of their own, with that
+its own final sign on each prompt and scaled to the length of the decision's direction; unrelated prompts, which have no decision of their own, with that
 of the prompt that they control, so that what stem and labels alone would show is compared at its
 own sign. Either gives one curve for each draw, and at each depth the 95% range of one more draw,
 
@@ -93,7 +93,7 @@ def compare(values: Array, control: str, drawn: Array) -> Comparison | None:
     Args:
         values: the lens, shape ``(prompts, depths)``.
         control: ``random_pair`` or ``unrelated_prompt``.
-        drawn: the control's readings, shape ``(prompts, draws, depths)``.
+        drawn: the control's readings, scaled, shape ``(prompts, draws, depths)``.
     """
     n = drawn.shape[1]
     if n < 2:
@@ -240,8 +240,9 @@ def _readings(lens: pl.DataFrame, agent: str) -> tuple[list[str], Array]:
 
 
 def _draws(rows: pl.DataFrame, agent: str, prompts: list[str], depths: int) -> Array:
-    """A control's readings, ``(prompts, draws, depths)``, in the order of the prompts."""
-    counts, values = _by_depth(rows, ["prompt", "draw"])
+    """A control's readings, scaled, ``(prompts, draws, depths)``, in the order of the prompts."""
+    scaled = rows.with_columns(pl.col("logit_diff") * pl.col("scale"))
+    counts, values = _by_depth(scaled, ["prompt", "draw"])
     draws = rows.get_column("draw").n_unique()
     named = counts.get_column("prompt").unique(maintain_order=True).to_list()
     if named != prompts or values.shape != (len(prompts) * draws, depths):
