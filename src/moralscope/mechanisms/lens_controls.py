@@ -8,11 +8,12 @@ something only beside the same reading where there is nothing to decide:
                                                          a neutral question, same stem and options
 
 The lens itself is ``mechanisms.lens``. Random pairs are the same for every prompt, so that a draw
-can be averaged over prompts like the decision; they cost one matrix product. A reading grows with
-the length of its direction, and two labels are closer to each other than two random tokens (by half,
-for 1 and 2 in SmolLM2), so the table also says by which *scale* a pair's readings have to be
-multiplied to be those of a direction as long as the decision's. Unrelated prompts
+can be averaged over prompts like the decision; they cost one matrix product. Unrelated prompts
 (``mechanisms.unrelated``) cost one clean run of short prompts.
+
+A reading grows with the length of its direction, and two labels are closer to each other than two
+random tokens (half as far apart, for 1 and 2 in SmolLM2). So the table also says by which *scale* a
+pair's readings have to be multiplied to be those of a direction as long as the decision's.
 """
 
 from __future__ import annotations
@@ -124,9 +125,8 @@ def read_random_pairs(
         values = normed @ direction.to(normed).T + offset.to(normed)
         result[members] = np.asarray(values.double().cpu().permute(1, 2, 0))
         own = _lengths(anatomy, found.readout.direction[branch])
-        scale[members] = np.where(
-            lengths > 0.0, own[:, None] / np.where(lengths > 0, lengths, 1), 1
-        )
+        ratio = own[:, None] / np.where(lengths > 0.0, lengths, 1.0)
+        scale[members] = np.where(lengths > 0.0, ratio, 1.0)
     return result, scale
 
 
@@ -136,7 +136,7 @@ def _lengths(anatomy: Anatomy, direction: Tensor) -> NDArray[np.float64]:
     acting = direction * gain(norm, unit_offset=anatomy.unit_offset).to(direction.dtype)
     if is_layer_norm(norm):
         acting = acting - acting.mean(-1, keepdim=True)
-    return np.asarray(acting.norm(dim=-1).double().cpu())
+    return np.asarray(acting.pow(2).sum(-1).sqrt().double().cpu())
 
 
 @torch.no_grad()

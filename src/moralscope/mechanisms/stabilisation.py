@@ -9,10 +9,11 @@ The mean over scenario clusters, the units of replication, has a cluster interva
 (``evidence.intervals``).
 
 *More than its controls* is asked of the mean over prompts, each aligned with its own final sign s:
-``D(d) = mean_p s_p v_p(d)``. Random pairs are treated exactly as the decision, each aligned with
-its own final sign on each prompt and scaled to the length of the decision's direction; unrelated prompts, which have no decision of their own, with that
-of the prompt that they control, so that what stem and labels alone would show is compared at its
-own sign. Either gives one curve for each draw, and at each depth the 95% range of one more draw,
+``D(d) = mean_p s_p v_p(d)``. Random pairs are treated exactly as the decision: scaled to directions
+of its length, each is aligned with its own final sign on each prompt. Unrelated prompts, which have
+no decision of their own, are aligned with that of the prompt that they control, so that what stem
+and labels alone would show is compared at its own sign. Either gives one curve for each draw, and
+at each depth the 95% range of one more draw,
 
     mean +- t_{n-1} sd sqrt(1 + 1/n)
 
