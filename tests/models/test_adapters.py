@@ -1,6 +1,7 @@
 """Every kind of adapter that must not slip in: not whole, made for another base, or not exact."""
 
 import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -130,33 +131,6 @@ REFUSED: dict[str, tuple[Change, str]] = {
     "magnitudes of another size": (edit_weights(with_magnitudes(33)), "made for another base"),
     "biases of another size": (edit_weights(with_bias), "made for another base"),
     "embedding": (edit_weights(with_embedding), "not handled exactly.*LoRA on an embedding"),
-    "dora with biases": (
-        edit_config(use_dora=True, lora_bias=True),
-        "not handled exactly.*set: use_dora with lora_bias",
-    ),
-    "unknown option": (edit_config(use_xlora=3), "not handled exactly.*set: use_xlora"),
-    "invocation": (edit_config(alora_invocation_tokens=[1]), "set: alora_invocation_tokens"),
-    "replication": (edit_config(layer_replication=[[0, 2]]), "set: layer_replication"),
-    "token indices": (edit_config(trainable_token_indices=[1]), "set: trainable_token_indices"),
-    "parameters": (edit_config(target_parameters=["x"]), "set: target_parameters"),
-    "qalora": (edit_config(use_qalora=True), "set: use_qalora"),
-    **{
-        f"start {start}": (
-            edit_config(init_lora_weights=start),
-            f"not handled exactly.*set: init_lora_weights {start}",
-        )
-        for start in ("pissa", "pissa_niter_4", "olora", "corda", "loftq", "mica", "lora_ga")
-    },
-    **{
-        f"kind {kind}": (
-            edit_config(peft_type=kind),
-            f"not handled exactly. Seen: peft_type {kind}",
-        )
-        for kind in ("IA3", "PREFIX_TUNING", "PROMPT_TUNING", "VERA", "OFT", "ADALORA", "LOKR")
-    },
-    "modules_to_save": (edit_config(modules_to_save=["lm_head"]), "set: modules_to_save"),
-    "bias": (edit_config(bias="all"), "not handled exactly. Seen: peft_type LORA, bias all"),
-    "other kind": (edit_config(peft_type="LOHA"), "not handled exactly. Seen: peft_type LOHA"),
     "fewer targets": (edit_config(target_modules=["q_proj"]), "did not land whole"),
     "other rank": (edit_config(r=5), "does not fit its own configuration.*size mismatch"),
     "rank in words": (edit_config(r="three"), "does not fit its own configuration"),
@@ -188,6 +162,54 @@ def test_an_adapter_that_is_not_whole_is_refused_by_name(roster: Roster, tmp_pat
     place = tiny.save_adapter(tmp_path / "whole", same_base())
     roster.add(spec("bad", place))
     assert list(roster.specs) == ["base", "bad"]
+
+
+NOT_EXACT: dict[str, dict[str, Any]] = {
+    "set: use_dora with lora_bias": {"use_dora": True, "lora_bias": True},
+    "set: use_xlora": {"use_xlora": 3},
+    "set: modules_to_save": {"modules_to_save": ["lm_head"]},
+    "set: alora_invocation_tokens": {"alora_invocation_tokens": [1]},
+    "set: layer_replication": {"layer_replication": [[0, 2]]},
+    "set: trainable_token_indices": {"trainable_token_indices": [1]},
+    "set: target_parameters": {"target_parameters": ["x"]},
+    "set: use_qalora": {"use_qalora": True},
+    "bias all, set: bias": {"bias": "all"},
+    **{
+        f"set: init_lora_weights {start}": {"init_lora_weights": start}
+        for start in ("pissa", "pissa_niter_4", "olora", "corda", "loftq", "mica", "lora_ga")
+    },
+    **{
+        f"peft_type {kind}": {"peft_type": kind}
+        for kind in (
+            *("IA3", "PREFIX_TUNING", "PROMPT_TUNING", "VERA", "OFT"),
+            *("ADALORA", "LOKR", "LOHA", "NO_SUCH", None),
+        )
+    },
+}
+
+
+@pytest.fixture(scope="module")
+def written(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tiny.save_adapter(tmp_path_factory.mktemp("adapter"), same_base())
+
+
+@pytest.fixture(scope="module")
+def shared(folder: Path) -> Roster:
+    return Roster(load_model(locate_model(str(folder))))
+
+
+@pytest.mark.parametrize("what", NOT_EXACT)
+def test_a_kind_that_is_not_handled_exactly_is_refused_by_name(
+    shared: Roster, written: Path, tmp_path: Path, what: str
+):
+    place = Path(shutil.copytree(written, tmp_path / "bad"))
+    edit_config(**NOT_EXACT[what])(place)
+    with pytest.raises(AgentError, match="'bad' is of a kind that is not handled exactly") as e:
+        shared.add(spec("bad", place))
+    assert what in str(e.value.seen)
+    assert e.value.allowed == "LoRA, rsLoRA or DoRA on linear layers, bias none"
+    assert e.value.remedy.startswith("merge it into a full checkpoint")
+    assert shared.specs == {}
 
 
 def test_a_dora_adapter_that_was_never_trained_changes_nothing(roster: Roster, tmp_path: Path):
