@@ -416,6 +416,7 @@ def _patching(
                         "baseline_log_odds": baseline,
                         "patched_log_odds": baseline + effect,
                         "effect": effect,
+                        "margin": (baseline + effect) * (1 if baseline > 0 else -1),
                         "flipped": bool((baseline > 0) != (baseline + effect > 0)),
                     }
                 )
