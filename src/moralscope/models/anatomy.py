@@ -167,7 +167,9 @@ def dissect(model: nn.Module) -> Anatomy:
     n_heads = int(config.num_attention_heads)
     sizes = _Sizes(
         n_heads=n_heads,
-        n_kv_heads=int(getattr(config, "num_key_value_heads", None) or n_heads),
+        n_kv_heads=int(getattr(config, "num_key_value_heads", None) or n_heads)
+        if family.grouped
+        else n_heads,
         head_dim=int(getattr(config, "head_dim", None) or config.hidden_size // n_heads),
     )
     layers = _part(core, family.layers, name)

@@ -103,26 +103,40 @@ def first_tensor(value: object) -> Tensor:
     return tensor
 
 
-def _widened(picked: Tensor) -> Tensor:
-    return picked if picked.dtype == torch.float64 else picked.float()
+class _Store:
+    """Activations of one kind, layer after layer, copied into place as they come.
+
+    Copied, because some modules add in place to what they were given; into place, because a list
+    put together at the end would hold everything twice.
+    """
+
+    def __init__(self, layers: int) -> None:
+        self._layers = layers
+        self._filled = 0
+        self.values: Tensor | None = None
+
+    def add(self, picked: Tensor) -> None:
+        if self.values is None:
+            dtype = torch.promote_types(picked.dtype, torch.float32)
+            self.values = picked.new_empty(self._layers, *picked.shape, dtype=dtype)
+        self.values[self._filled] = picked
+        self._filled += 1
 
 
-def _keeper(store: list[Tensor], nodes: Tensor | None) -> Callable[[object], None]:
+def _keeper(store: _Store, nodes: Tensor | None) -> Callable[[object], None]:
     def keep(value: object) -> None:
         whole = first_tensor(value)[0]
-        picked = _widened(whole if nodes is None else whole[nodes])
-        # Some modules add in place to what they were given; a view would change under us.
-        store.append(picked.clone() if picked.data_ptr() == whole.data_ptr() else picked)
+        store.add(whole if nodes is None else whole[nodes])
 
     return keep
 
 
 def _heads_keeper(
-    projection: Projection, store: list[Tensor], nodes: Tensor | None
+    projection: Projection, store: _Store, nodes: Tensor | None
 ) -> Callable[[object], None]:
     def keep(value: object) -> None:
         whole = projection.read(first_tensor(value))
-        store.append(_widened(whole if nodes is None else whole[nodes]).clone())
+        store.add(whole if nodes is None else whole[nodes])
 
     return keep
 
@@ -175,7 +189,7 @@ def capture(
     """
     nodes = None if everywhere else torch.as_tensor(keep).to(next(model.parameters()).device)
     names = ("resid_pre", "q", "k", "v", "z", "attn_out", "attn_write", "mlp_out", "mlp_write")
-    kept: dict[str, list[Tensor]] = {name: [] for name in (*names, "final")}
+    kept = {name: _Store(anatomy.n_layers) for name in names} | {"final": _Store(1)}
     calls: list[LayerCall] = []
     handles: list[RemovableHandle] = []
 
@@ -202,7 +216,7 @@ def capture(
     handles.append(_on_input(anatomy.final_norm, onto("final")))
     with hooks(handles):
         logits = run_tree(model, tree, keep, cache=cache)
-    stacked = {name: torch.stack(values) for name, values in kept.items() if values}
+    stacked = {name: s.values for name, s in kept.items() if s.values is not None}
     _refuse_not_finite(stacked)
     return Capture(
         z=stacked["z"],

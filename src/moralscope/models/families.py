@@ -31,6 +31,7 @@ class Family:
             stream, or None.
         unit_offset: whether norm gains are ``1 + weight``.
         parallel_flag: configuration key that says whether attention and MLP work in parallel.
+        grouped: whether query heads may share key/value heads; a family without ignores the key.
     """
 
     core: str = "model"
@@ -52,6 +53,7 @@ class Family:
     mlp_post_norm: str | None = None
     unit_offset: bool = False
     parallel_flag: str | None = None
+    grouped: bool = True
 
 
 _LLAMA = Family()
@@ -83,6 +85,7 @@ FAMILIES: Mapping[str, Family] = {
         final_norm="ln_f",
         out_proj="attn.c_proj",
         fused="attn.c_attn",
+        grouped=False,
     ),
     "phi3": Family(fused="self_attn.qkv_proj"),
     "olmo2": Family(
@@ -100,6 +103,7 @@ FAMILIES: Mapping[str, Family] = {
         fused="attention.query_key_value",
         interleaved=True,
         parallel_flag="use_parallel_residual",
+        grouped=False,
     ),
 }
 """Supported ``model_type`` values of Hugging Face configurations."""
