@@ -143,6 +143,7 @@ def sweep(
                  "site": site, "layer": None, "kind": "head", "head": None,
                  "positions": "answer_span", "write": "write", "baseline_log_odds": float(b),
                  "patched_log_odds": float(b + e), "effect": float(e),
+                 "margin": float((b + e) * np.sign(b)),
                  "flipped": bool(np.sign(b) != np.sign(b + e))}
             )  # fmt: skip
     return pl.DataFrame(rows, schema_overrides={"layer": pl.Int64, "head": pl.Int64})
