@@ -46,9 +46,10 @@ def test_early_readings_are_those_of_stem_and_labels(real_base: LoadedModel):
         anatomy, run, rng=stream(1, "pairs"), elsewhere=elsewhere, names=names
     )
     # Labels are read before anything is computed, at either sign, and on neutral questions alike.
-    embedded = lens.filter(sublayer="embed")["logit_diff"].to_numpy()
+    embedded = lens.filter(sublayer="embed").sort("prompt")["logit_diff"].to_numpy()
     assert (np.abs(embedded) > 1.0).all()
     elsewhere_embedded = controls.filter(sublayer="embed", control="unrelated_prompt", draw=3)
+    elsewhere_embedded = elsewhere_embedded.sort("prompt")
     assert np.abs(elsewhere_embedded["logit_diff"].to_numpy() - embedded).max() < 1e-4
     found = compare_agent(lens, controls, "base")
     assert set(found) == {"random_pair", "unrelated_prompt"}
