@@ -2,7 +2,7 @@
 
 import dataclasses
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 import pytest
@@ -19,6 +19,7 @@ from moralscope.models.fingerprint import (
     read_fingerprint,
     write_fingerprint,
 )
+from moralscope.models.loading import DtypeName
 
 PROMPTS = tiny.token_prompts(4)
 VALUES = np.array([1.0, -2.0, 0.5, 3.0])
@@ -78,6 +79,10 @@ def test_the_wider_tolerance_of_both_dtypes_holds():
     assert compared(VALUES + 4e-3, base=narrow).largest == pytest.approx(4e-3)
     with pytest.raises(AgentError, match="float64 against float32"):
         compared(VALUES + 6e-3, base=narrow)
+
+
+def test_every_dtype_has_its_tolerance():
+    assert set(TOLERANCE) == set(get_args(DtypeName))
 
 
 OTHER_SOURCE = dataclasses.replace(BASE.source, sha256="1" * 64)

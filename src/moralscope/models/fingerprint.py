@@ -24,8 +24,18 @@ from moralscope.models.scoring import FloatArray
 
 FILE = "fingerprint.json"
 
-TOLERANCE: Mapping[str, float] = {"float64": 1e-6, "float32": 5e-3, "bfloat16": 0.5}
-"""Largest difference in log-odds, in nats, that another machine's kernels may cause."""
+TOLERANCE: Mapping[str, float] = {
+    "float64": 1e-6,
+    "float32": 5e-3,
+    "nf4": 5e-3,
+    "float16": 0.1,
+    "bfloat16": 0.5,
+}
+"""Largest difference in log-odds, in nats, that another machine's kernels may cause.
+
+Quantised weights are other weights: an agent trained on one base and measured on the other does not
+act as it did, and is refused.
+"""
 
 
 class FingerprintEntry(Frozen):
