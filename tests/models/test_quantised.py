@@ -14,7 +14,9 @@ from moralscope.core.agents import AgentSpec
 from moralscope.core.errors import DependencyError, ModelError
 from moralscope.models.loading import LoadedModel, load_model, locate_model
 from moralscope.models.quantised import dequantised, is_four_bit, keep_readable
+from moralscope.models.rendering import encode_all
 from moralscope.models.roster import Roster
+from moralscope.models.scoring import score
 from moralscope.models.weights import base_weight, bias_of, effective_weight, in_features, shape_of
 
 # The sixteen numbers of NF4, as printed in appendix E of Dettmers et al. (2023).
@@ -175,3 +177,23 @@ def test_without_the_library_the_extra_is_named(tmp_path: Path, monkeypatch: pyt
         load_model(source, dtype="nf4")
     assert e.value.remedy == 'run: pip install "moralscope[quantised]"'
     assert load_model(source).dtype == "float32"
+
+
+@pytest.mark.slow
+def test_the_default_model_in_4_bits_weighs_a_third_and_decides_alike():
+    wide, narrow = (load_model(locate_model(), dtype=dtype) for dtype in ("float32", "nf4"))
+    prompts = encode_all(wide.tokenizer, tiny.worded_prompts(8))
+    assert _size(narrow.model) < 0.35 * _size(wide.model)
+    gaps = abs(score(narrow.model, prompts).log_odds - score(wide.model, prompts).log_odds)
+    assert 0.01 < gaps.max() < 3
+    layer = narrow.model.get_submodule("model.layers.7.mlp.down_proj")
+    found = effective_weight(layer)
+    own = wide.model.get_submodule("model.layers.7.mlp.down_proj").weight
+    assert (found - nearest_code(own)).abs().max() < 0.015 * own.abs().max()
+    with torch.no_grad():
+        rows = layer(torch.eye(found.shape[1]))
+    assert (rows.T - found).abs().max() < 1e-6
+
+
+def _size(model: nn.Module) -> int:
+    return sum(p.numel() * p.element_size() for p in model.parameters())
