@@ -10,65 +10,52 @@ from typing import Any
 
 import tiny
 import torch
-import transformers
-from torch import Tensor
+from torch import Tensor, nn
 
-PARTS = {
-    # family: decoder, layers, final norm, unembedding, what reads the stream after attention
-    "llama": ("model", "layers", "norm", "lm_head", "post_attention_layernorm"),
-    "gemma2": ("model", "layers", "norm", "lm_head", "pre_feedforward_layernorm"),
-    "olmo2": ("model", "layers", "norm", "lm_head", "mlp"),
-    "gpt2": ("transformer", "h", "ln_f", "lm_head", "ln_2"),
-    "gpt_neox": ("gpt_neox", "layers", "final_layer_norm", "lm_head", None),
+CORES = {
+    "gpt2": ("transformer", "h", "ln_f"),
+    "gpt_neox": ("gpt_neox", "layers", "final_layer_norm"),
 }
+READS_MIDDLE = {"gpt2": "ln_2", "olmo2": "mlp", "gemma2": "pre_feedforward_layernorm",
+                "gemma3_text": "pre_feedforward_layernorm"}  # fmt: skip
+"""What reads the stream between attention and MLP; ``post_attention_layernorm`` in the others."""
 
 
-def model_of(family: str, dtype: torch.dtype = torch.float64) -> Any:
-    """A tiny random decoder, also of families that the other tests build by themselves."""
-    sizes = {"vocab_size": tiny.VOCABULARY, "hidden_size": 32, "intermediate_size": 48,
-             "num_hidden_layers": 3, "num_attention_heads": 4}  # fmt: skip
-    ends = {"bos_token_id": 0, "eos_token_id": 1, "pad_token_id": 1}
-    if family == "gpt_neox":
-        config = transformers.GPTNeoXConfig(**sizes, **ends, use_parallel_residual=True)
-    elif family == "olmo2":
-        config = transformers.Olmo2Config(**sizes, **ends, num_key_value_heads=2)
-    else:
-        return tiny.tiny_model(family, dtype=dtype)
-    model: Any = transformers.AutoModelForCausalLM.from_config(config)
-    generator = torch.Generator().manual_seed(5)
-    for parameter in model.parameters():
-        noise = torch.randn(parameter.shape, generator=generator, dtype=torch.float64)
-        parameter.data.copy_(0.3 * noise + (1.0 if parameter.ndim == 1 else 0.0))
-    return model.to(dtype).requires_grad_(False).eval()
+def final_norm(model: Any) -> nn.Module:
+    """The norm before the unembedding."""
+    core, _, norm = CORES.get(model.config.model_type, ("model", "layers", "norm"))
+    return getattr(getattr(model, core), norm)
 
 
 @torch.no_grad()
-def plain_lens(model: Any, family: str, tokens: Sequence[int]) -> Tensor:
+def plain_lens(model: Any, tokens: Sequence[int]) -> Tensor:
     """Logits before any soft-cap after the last token at each depth, ``(depths, vocabulary)``."""
-    core_name, layers, norm, unembed, middle = PARTS[family]
-    core = getattr(model, core_name)
+    family = model.config.model_type
+    core, layers, _ = CORES.get(family, ("model", "layers", "norm"))
+    middle = READS_MIDDLE.get(family, "post_attention_layernorm")
+    parallel = getattr(model.config, "use_parallel_residual", False)
     streams: dict[tuple[int, int], Tensor] = {}
     writes: dict[int, Tensor] = {}
 
-    def keep_input(key: tuple[int, int]) -> Any:
-        return lambda _, args, kwargs: streams.update(
-            {key: (args[0] if args else kwargs["hidden_states"])[0, -1].clone()}
+    def keep_input(module: nn.Module, key: tuple[int, int]) -> Any:
+        def hook(_: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+            entered = args[0] if args else kwargs["hidden_states"]
+            streams[key] = entered[0, -1].clone()
+
+        return module.register_forward_pre_hook(hook, with_kwargs=True)
+
+    def keep_write(module: nn.Module, layer: int) -> Any:
+        return module.register_forward_hook(
+            lambda _, __, output: writes.update({layer: output[0, -1].clone()})
         )
 
-    handles = [getattr(core, norm).register_forward_pre_hook(keep_input((99, 0)), with_kwargs=True)]
-    for index, layer in enumerate(getattr(core, layers)):
-        handles.append(layer.register_forward_pre_hook(keep_input((index, 0)), with_kwargs=True))
-        if middle is not None:
-            reads = getattr(layer, middle)
-            handles.append(
-                reads.register_forward_pre_hook(keep_input((index, 1)), with_kwargs=True)
-            )
+    handles = [keep_input(final_norm(model), (99, 0))]
+    for index, layer in enumerate(getattr(getattr(model, core), layers)):
+        handles.append(keep_input(layer, (index, 0)))
+        if parallel:
+            handles.append(keep_write(layer.attention.dense, index))
         else:
-            handles.append(
-                layer.attention.dense.register_forward_hook(
-                    lambda _, __, output, index=index: writes.update({index: output[0, -1]})
-                )
-            )
+            handles.append(keep_input(getattr(layer, middle), (index, 1)))
     try:
         tiny.plain_logits(model, tokens)
     finally:
@@ -78,4 +65,4 @@ def plain_lens(model: Any, family: str, tokens: Sequence[int]) -> Tensor:
         streams[index, 1] = streams[index, 0] + write
     ordered = torch.stack([streams[key] for key in sorted(streams)])
     with tiny.never_narrowed():
-        return getattr(model, unembed)(getattr(core, norm)(ordered))
+        return model.lm_head(final_norm(model)(ordered))

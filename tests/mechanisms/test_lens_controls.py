@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 import tiny
-from plain_lens import model_of, plain_lens
+from plain_lens import plain_lens
 from torch import Tensor
 from worlds import World, Worlds
 
@@ -28,9 +28,9 @@ from moralscope.models.rendering import EncodedPrompt, encode_all
 from moralscope.models.roster import Roster
 
 
-def logits_of(here: World, agent: str, tokens: tuple[int, ...], family: str) -> Tensor:
+def logits_of(here: World, agent: str, tokens: tuple[int, ...]) -> Tensor:
     with here.roster.speaking(agent) as model:
-        return plain_lens(model, family, tokens)
+        return plain_lens(model, tokens)
 
 
 @pytest.mark.parametrize(("family", "forms"), [("llama", "multi"), ("gemma2", "single")])
@@ -43,7 +43,7 @@ def test_random_pairs_equal_a_loop_over_prompts_and_pairs(worlds: Worlds, family
         found, scale = read_random_pairs(here.roster.anatomy("game"), run, pairs)
     shared = (20,) if forms == "multi" else ()
     for index, prompt in enumerate(run.prompts):
-        logits = logits_of(here, "game", (*prompt.tokens, *shared), family).numpy()
+        logits = logits_of(here, "game", (*prompt.tokens, *shared)).numpy()
         for draw, (first, second) in enumerate(pairs.tolist()):
             direct = logits[:, first] - logits[:, second]
             assert np.abs(found[index, draw] - direct).max() < 1e-9
@@ -63,7 +63,7 @@ def test_random_pairs_equal_a_loop_over_prompts_and_pairs(worlds: Worlds, family
 
 def test_a_pair_scaled_to_the_decision_reads_an_equal_angle_equally():
     """Layer norms too: at unit scale, reading = length of direction * root of width * cosine."""
-    model = model_of("gpt_neox")
+    model = tiny.tiny_model("gpt_neox")
     anatomy = dissect(model)
     run = run_clean("base", model, anatomy, tiny.token_prompts(2))
     pairs = np.array([[11, 12], [12, 11], [40, 70]])
@@ -79,7 +79,7 @@ def test_a_pair_scaled_to_the_decision_reads_an_equal_angle_equally():
 
 
 def test_a_pair_of_equal_tokens_keeps_its_readings_of_zero():
-    model = model_of("llama")
+    model = tiny.tiny_model("llama")
     model.lm_head.weight[40] = model.lm_head.weight[41]
     anatomy = dissect(model)
     run = run_clean("base", model, anatomy, tiny.token_prompts(2))
@@ -194,7 +194,7 @@ def test_unrelated_prompts_equal_a_plain_lens_of_each(
             ]
             branch = next(i for i, (a, b) in enumerate(zip(*ids, strict=True)) if a != b)
             with roster.speaking("moral") as model:
-                logits = plain_lens(model, "gemma2", tuple(ids[0][:branch]))
+                logits = plain_lens(model, tuple(ids[0][:branch]))
             direct = (logits[:, ids[0][branch]] - logits[:, ids[1][branch]]).numpy()
             assert np.abs(found[index, draw] - direct).max() < 1e-9
     # Swapping the labels turns the sign and nothing else; draws differ where questions are read.
