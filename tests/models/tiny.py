@@ -8,6 +8,7 @@ many digits by being near zero.
 from __future__ import annotations
 
 import contextlib
+import sys
 from collections.abc import Generator, Sequence
 from pathlib import Path
 from typing import Any
@@ -27,8 +28,12 @@ from moralscope.models.loading import LoadedModel, ModelSource
 from moralscope.models.rendering import EncodedPrompt
 from moralscope.models.roster import Roster
 
+sys.path.insert(0, str(Path(__file__).parents[1] / "conformance"))
+
+import families
+
 VOCABULARY = 320
-WINDOW = 16
+WINDOW = families.WINDOW
 
 _SIZES: dict[str, Any] = {
     "vocab_size": VOCABULARY,
@@ -42,47 +47,25 @@ _SIZES: dict[str, Any] = {
     "eos_token_id": 1,
     "pad_token_id": 1,
 }
-_OWN: dict[str, tuple[str, dict[str, Any]]] = {
-    "llama": ("LlamaConfig", {"tie_word_embeddings": True}),
-    "llama_bias": ("LlamaConfig", {"attention_bias": True, "mlp_bias": True}),
-    "mistral": ("MistralConfig", {"sliding_window": WINDOW}),
-    "qwen2": ("Qwen2Config", {}),
-    "qwen2_window": (
-        "Qwen2Config",
-        {"use_sliding_window": True, "sliding_window": WINDOW, "max_window_layers": 1},
-    ),
-    "qwen3": ("Qwen3Config", {"head_dim": 16}),
-    "gemma2": (
-        "Gemma2Config",
-        {
-            "num_hidden_layers": 4,
-            "head_dim": 16,
-            "query_pre_attn_scalar": 16,
-            "sliding_window": WINDOW,
-            "attn_logit_softcapping": 5.0,
-            "final_logit_softcapping": 8.0,
-            "hidden_activation": "gelu_pytorch_tanh",
-        },
-    ),
+_GPT2_SIZES: dict[str, Any] = {
+    "vocab_size": VOCABULARY,
+    "n_embd": 32,
+    "n_layer": 3,
+    "n_head": 4,
+    "n_positions": 2048,
+    "bos_token_id": 0,
+    "eos_token_id": 1,
 }
+_OWN = families.FAMILIES
 FAMILIES = tuple(_OWN)
-"""Families whose anatomy is supported; ``gpt2`` can be built too, for scoring."""
+"""Supported families, some in several variants."""
 
 
 def tiny_config(family: str, **changes: Any) -> Any:
     """The configuration of a tiny model."""
-    if family == "gpt2":
-        sizes = {
-            "vocab_size": VOCABULARY,
-            "n_embd": 32,
-            "n_layer": 3,
-            "n_head": 4,
-            "bos_token_id": 0,
-            "eos_token_id": 1,
-        }
-        return transformers.GPT2Config(**{**sizes, "n_positions": 2048, **changes})
-    name, own = _OWN[family]
-    return getattr(transformers, name)(**{**_SIZES, **own, **changes})
+    own = _OWN[family]
+    sizes = _GPT2_SIZES if family == "gpt2" else _SIZES
+    return getattr(transformers, own.config)(**{**sizes, **own.settings, **changes})
 
 
 def tiny_model(
@@ -91,7 +74,8 @@ def tiny_model(
     """A random decoder in evaluation mode; equal seeds give equal weights."""
     model = transformers.AutoModelForCausalLM.from_config(tiny_config(family, **changes))
     generator = torch.Generator().manual_seed(seed)
-    offset = 0.0 if family == "gemma2" else 1.0
+    gemma = families.named(model).gain_offset == 1.0
+    offset = 0.0 if gemma else 1.0
     with torch.no_grad():
         for name, parameter in model.named_parameters():
             noise = torch.randn(parameter.shape, generator=generator, dtype=torch.float64)
@@ -100,7 +84,7 @@ def tiny_model(
             elif parameter.ndim == 1:
                 drawn = 0.3 * noise
             elif "embed" in name or "wte" in name:
-                drawn = noise * (parameter.shape[1] ** -0.5 if family == "gemma2" else 0.5)
+                drawn = noise * (parameter.shape[1] ** -0.5 if gemma else 0.5)
             elif "wpe" in name:
                 drawn = 0.2 * noise
             else:
