@@ -3,21 +3,23 @@
 A decision becomes the chat template's text with the generation prompt and the answer stem. Each
 surface form is tokenised together with that text, because a tokenizer may merge across the seam;
 where it would, the numbers would belong to another prompt, so that is refused. Tokenizers whose
-model has no chat template get the messages' contents, one per line.
+model has no chat template get the messages' contents, one per line. Named spans of the messages
+become token indices (``spans``), found by the characters that each token covers.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import combinations
 from typing import Any
 
 from transformers import PreTrainedTokenizerBase
 
-from moralscope.core.decision import Decision, Option, Prompt
-from moralscope.core.errors import PromptError
+from moralscope.core.decision import Decision, Prompt
+from moralscope.core.errors import PromptError, nearest
 from moralscope.core.hashing import sha256_text
+from moralscope.models.spans import Offsets, Spans, marked, message_starts, token_spans
 from moralscope.models.tree import Tokens
 
 
@@ -30,6 +32,9 @@ class EncodedPrompt:
         text: the rendered text, chat template and answer stem included.
         tokens: its tokens.
         positive, negative: for each option, the tokens of each of its forms, canonical first.
+        spans: for each category of spans, ascending indices into ``tokens``.
+        offsets: for each token, the half-open range of characters of ``text`` that it covers;
+            empty where the tokenizer does not tell (then there are no spans either).
     """
 
     name: str
@@ -37,6 +42,8 @@ class EncodedPrompt:
     tokens: Tokens
     positive: tuple[Tokens, ...]
     negative: tuple[Tokens, ...]
+    spans: Spans = ()
+    offsets: Offsets = ()
 
     @property
     def sha256(self) -> str:
@@ -65,44 +72,49 @@ def render(tokenizer: PreTrainedTokenizerBase, decision: Decision) -> str:
     )
 
 
-def _tokenise(tokenizer: PreTrainedTokenizerBase, text: str) -> Tokens:
+def _tokenise(
+    tokenizer: PreTrainedTokenizerBase, text: str, begin: Tokens
+) -> tuple[Tokens, list[Any] | None]:
+    """Tokens of a text after its beginning, and the fast tokenizer's own record of them."""
     encode: Any = tokenizer
-    ids = tuple(int(i) for i in encode(text, add_special_tokens=False)["input_ids"])
+    read = encode(text, add_special_tokens=False)
+    return (*begin, *read["input_ids"]), getattr(read, "encodings", None)
+
+
+def _beginning(tokenizer: PreTrainedTokenizerBase) -> Tokens:
+    """The beginning-of-sequence token, where it has to be added.
+
+    Chat templates write their own; plain text gets it where the tokenizer's own default adds it.
+    """
+    encode: Any = tokenizer
     bos = getattr(tokenizer, "bos_token_id", None)
     if getattr(tokenizer, "chat_template", None) is None and bos is not None:
-        # Chat templates write their own beginning-of-sequence token; plain text needs it added
-        # where the tokenizer's own default adds it.
         default = list(encode("")["input_ids"])
         if default[:1] == [bos]:
-            return (int(bos), *ids)
-    return ids
+            return (int(bos),)
+    return ()
 
 
 def _encode_form(
-    tokenizer: PreTrainedTokenizerBase, prompt: str, text: str, tokens: Tokens, form: str
+    tokenizer: PreTrainedTokenizerBase, read: EncodedPrompt, begin: Tokens, form: str
 ) -> Tokens:
-    joint = _tokenise(tokenizer, text + form)
+    tokens = read.tokens
+    joint, _ = _tokenise(tokenizer, read.text + form, begin)
     if joint == tokens:
         raise PromptError(
-            f"An option of prompt {prompt!r} tokenises to nothing",
+            f"An option of prompt {read.name!r} tokenises to nothing",
             seen=repr(form),
             allowed="a form that adds at least one token to the prompt",
             remedy="write the answer as visible text",
         )
     if joint[: len(tokens)] != tokens:
         raise PromptError(
-            f"An option of prompt {prompt!r} swallows the prompt's last token",
-            seen=f"{text[-12:]!r} + {form!r}",
+            f"An option of prompt {read.name!r} swallows the prompt's last token",
+            seen=f"{read.text[-12:]!r} + {form!r}",
             allowed="a form that tokenises separately from the text before it",
             remedy="move the space between answer stem and option, or split them elsewhere",
         )
     return joint[len(tokens) :]
-
-
-def _encode_option(
-    tokenizer: PreTrainedTokenizerBase, prompt: str, text: str, tokens: Tokens, option: Option
-) -> tuple[Tokens, ...]:
-    return tuple(_encode_form(tokenizer, prompt, text, tokens, form) for form in option.forms)
 
 
 def encode(tokenizer: PreTrainedTokenizerBase, prompt: Prompt) -> EncodedPrompt:
@@ -110,14 +122,34 @@ def encode(tokenizer: PreTrainedTokenizerBase, prompt: Prompt) -> EncodedPrompt:
 
     Raises:
         PromptError: a form adds no token, merges with the prompt's last token, or begins with
-            another form (its probability would contain the other's).
+            another form (its probability would contain the other's); the message of a span is not
+            in the text.
     """
-    text = render(tokenizer, prompt.decision)
-    tokens = _tokenise(tokenizer, text)
-    positive = _encode_option(tokenizer, prompt.name, text, tokens, prompt.decision.positive)
-    negative = _encode_option(tokenizer, prompt.name, text, tokens, prompt.decision.negative)
+    return _encode(tokenizer, prompt, {})
+
+
+def _encode(
+    tokenizer: PreTrainedTokenizerBase, prompt: Prompt, frames: dict[tuple[str, ...], str]
+) -> EncodedPrompt:
+    decision = prompt.decision
+    text, begin = render(tokenizer, decision), _beginning(tokenizer)
+    tokens, record = _tokenise(tokenizer, text, begin)
+    offsets: Offsets = ((0, 0),) * len(begin) + tuple(record[0].offsets) if record else ()
+    bare = EncodedPrompt(prompt.name, text, tokens, (), (), offsets=offsets)
+    positive, negative = (
+        tuple(_encode_form(tokenizer, bare, begin, form) for form in option.forms)
+        for option in (decision.positive, decision.negative)
+    )
     _refuse_prefixes(tokenizer, prompt.name, positive + negative)
-    return EncodedPrompt(prompt.name, text, tokens, positive, negative)
+    spans: Spans = ()
+    if offsets and decision.spans:
+        roles = tuple(message.role for message in decision.messages)
+        if roles not in frames:
+            frames[roles] = render(tokenizer, marked(decision))
+        contents = [message.content for message in decision.messages]
+        starts = message_starts(frames[roles], contents, text)
+        spans = token_spans(prompt.name, decision, starts, offsets)
+    return replace(bare, positive=positive, negative=negative, spans=spans)
 
 
 def _refuse_prefixes(
@@ -138,4 +170,31 @@ def encode_all(
     tokenizer: PreTrainedTokenizerBase, prompts: Sequence[Prompt]
 ) -> tuple[EncodedPrompt, ...]:
     """``encode`` for each prompt, in order."""
-    return tuple(encode(tokenizer, prompt) for prompt in prompts)
+    frames: dict[tuple[str, ...], str] = {}
+    return tuple(_encode(tokenizer, prompt, frames) for prompt in prompts)
+
+
+def tokens_of(encoded: EncodedPrompt, category: str) -> tuple[int, ...]:
+    """The tokens that the spans of a category stand on.
+
+    Returns:
+        Ascending indices into ``encoded.tokens``, at least one.
+
+    Raises:
+        PromptError: the prompt has no such span.
+    """
+    spans = dict(encoded.spans)
+    if category not in spans:
+        if spans:
+            remedy = nearest(category, spans)
+        elif encoded.offsets:
+            remedy = "name the words as a span in the prompt file"
+        else:
+            remedy = "use a fast tokenizer, which tells what characters its tokens cover"
+        raise PromptError(
+            f"A span is absent from prompt {encoded.name!r}",
+            seen=category,
+            allowed=", ".join(spans) or "none: no span of this prompt is located",
+            remedy=remedy,
+        )
+    return spans[category]
