@@ -64,7 +64,9 @@ FAMILIES = tuple(_OWN)
 def tiny_config(family: str, **changes: Any) -> Any:
     """The configuration of a tiny model."""
     own = _OWN[family]
-    sizes = _GPT2_SIZES if family == "gpt2" else _SIZES
+    sizes = dict(_GPT2_SIZES if family == "gpt2" else _SIZES)
+    if own.interleaved:  # every query head has its own key and value, and no key says how many
+        del sizes["num_key_value_heads"]
     return getattr(transformers, own.config)(**{**sizes, **own.settings, **changes})
 
 
