@@ -264,7 +264,7 @@ def patch_paths(
     max_row_tokens: int = MAX_ROW_TOKENS,
     progress: Progress = silent,
 ) -> pl.DataFrame:
-    """The table ``edges``: every path on every pair of prompts.
+    """The table ``edges``: every path on every pair of prompts, both in the order given.
 
     Args:
         model: the target, its weights in force.
@@ -291,7 +291,8 @@ def patch_paths(
         model, anatomy, segments, interventions,
         memory_bytes=memory_bytes, max_row_tokens=max_row_tokens,
     )  # fmt: skip
-    rows: list[dict[str, object]] = []
+    baselines: dict[tuple[int, int], float] = {}
+    effects: dict[tuple[tuple[int, int], int], float] = {}
     task = f"paths {source.agent}>{target.agent}"
     for done, step in enumerate(plan.passes, start=1):
         segment = segments[step.segment]
@@ -307,28 +308,30 @@ def patch_paths(
             donors=[Donor(own={edge.receiver: v}) for edge, v in zip(taken, values, strict=True)],
         )  # fmt: skip
         for column, case in enumerate(segment.cases):
-            place = {
-                "source": source.agent,
-                "target": target.agent,
-                "prompt": target.prompts[case.member].name,
-                "source_prompt": source.prompts[case.source_member].name,
-                "positions": positions,
-                "write": write,
-            }
-            for row, edge in enumerate(taken):
-                rows.append({**place, **_edge_columns(edge, clean[column], patched[row, column])})
+            pair = (case.member, case.source_member)
+            # Effects are differences within a pass; the first pass's baseline stands for all.
+            baselines.setdefault(pair, float(clean[column]))
+            for row, index in enumerate(step.interventions):
+                effects[pair, index] = float(patched[row, column] - clean[column])
         progress(ProgressEvent(task, done, len(plan.passes)))
+    asked = [(pair, index) for pair in chosen for index in range(len(edges))]
+    rows: list[dict[str, object]] = [
+        {
+            "source": source.agent,
+            "target": target.agent,
+            "prompt": target.prompts[pair[0]].name,
+            "source_prompt": source.prompts[pair[1]].name,
+            "sender": str(edges[index].sender),
+            "receiver": str(edges[index].receiver),
+            "positions": positions,
+            "write": write,
+            "baseline_log_odds": baselines[pair],
+            "patched_log_odds": baselines[pair] + effects[pair, index],
+            "effect": effects[pair, index],
+        }
+        for pair, index in asked
+    ]
     return from_rows("edges", rows)
-
-
-def _edge_columns(edge: Edge, clean: Tensor, patched: Tensor) -> dict[str, object]:
-    return {
-        "sender": str(edge.sender),
-        "receiver": str(edge.receiver),
-        "baseline_log_odds": float(clean),
-        "patched_log_odds": float(patched),
-        "effect": float(patched - clean),
-    }
 
 
 def _at(source: CleanRun, target: CleanRun, segment: Segment) -> _Patched:
