@@ -7,8 +7,10 @@ import pytest
 import tiny
 import torch
 import transformers
+from families import named
 from torch import Tensor, nn
 
+from moralscope.core.errors import ModelError
 from moralscope.models.anatomy import dissect
 from moralscope.models.capture import Capture, capture, first_tensor
 from moralscope.models.forward import run_tree
@@ -44,9 +46,11 @@ def test_activations_are_those_of_a_plain_run_of_each_path(family: str):
     def note(name: str, value: Tensor) -> None:
         seen.setdefault(name, []).append(value[0])
 
-    for layer in model.model.layers:
-        layer.self_attn.o_proj.register_forward_pre_hook(lambda _, a: note("z", a[0]))
-        layer.self_attn.o_proj.register_forward_hook(lambda _, __, o: note("attn_out", o))
+    names = named(model)
+    for layer in model.get_submodule(f"{names.body}.{names.layers}"):
+        projection = layer.get_submodule(names.out_proj)
+        projection.register_forward_pre_hook(lambda _, a: note("z", a[0]))
+        projection.register_forward_hook(lambda _, __, o: note("attn_out", o))
         layer.mlp.register_forward_hook(lambda _, __, o: note("mlp_out", o))
         layer.register_forward_hook(lambda _, __, o: note("after", first_tensor(o)))
     checked = 0
@@ -122,3 +126,53 @@ def test_the_keys_and_values_of_every_node_are_kept_on_request():
     capture(model, dissect(model), pack.tree, pack.keep, cache=cache)
     assert [layer.keys.shape[2] for layer in cache.layers] == [len(pack.tree)] * 4
     assert np.isfinite(cache.layers[0].keys.numpy()).all()
+
+
+def test_every_node_is_kept_on_request_and_picked_again():
+    model = tiny.tiny_model("gemma2")
+    (pack,) = make_packs(tiny.token_prompts(forms="multi"))
+    anatomy = dissect(model)
+    spans = capture(model, anatomy, pack.tree, pack.keep)
+    every = capture(model, anatomy, pack.tree, pack.keep, everywhere=True, parts=("q", "v"))
+    assert every.mlp_out.shape[1] == len(pack.tree) > len(pack.keep)
+    assert every.q is not None
+    assert every.q.shape == (4, len(pack.tree), 4, 16)
+    assert every.k is None
+    picked = every.at(torch.as_tensor(pack.keep))
+    for name in ("z", "attn_out", "mlp_out", "attn_write", "mlp_write", "resid_pre"):
+        assert torch.equal(getattr(picked, name), getattr(spans, name))
+    assert torch.equal(picked.resid_final, spans.resid_final)
+    assert torch.equal(picked.resid_post(3), picked.resid_final)
+    assert torch.equal(picked.resid_post(0), picked.resid_pre[1])
+    assert picked.q is not None
+    assert torch.equal(picked.q, every.q[:, pack.keep])
+
+
+@pytest.mark.parametrize(
+    ("broken", "first"),
+    [
+        ("model.embed_tokens.weight", "embed"),
+        ("model.layers.1.self_attn.v_proj.weight", "L1.attn"),
+        ("model.layers.2.mlp.up_proj.weight", "L2.mlp"),
+        ("model.layers.1.input_layernorm.weight", "L1.attn"),
+    ],
+)
+def test_the_first_site_that_is_not_finite_is_named(broken: str, first: str):
+    model = tiny.tiny_model("qwen2")
+    model.get_parameter(broken).data.fill_(float("nan"))
+    (pack,) = make_packs(tiny.token_prompts(2))
+    anatomy = dissect(model)
+    with pytest.raises(ModelError, match="An activation is not finite") as e:
+        capture(model, anatomy, pack.tree, pack.keep)
+    assert e.value.seen == f"first at {first}"
+    assert "float32" in str(e.value.remedy)
+    assert n_hooks(model) == 0
+
+
+def test_a_query_that_is_not_finite_is_named_where_it_was_asked_for():
+    model = tiny.tiny_model("qwen2")
+    model.model.layers[1].self_attn.q_proj.weight.data[9, 0] = float("inf")
+    (pack,) = make_packs(tiny.token_prompts(2))
+    with pytest.raises(ModelError) as e:
+        capture(model, dissect(model), pack.tree, pack.keep, parts=("q", "k"))
+    assert e.value.seen == "first at L1.h1.q"
