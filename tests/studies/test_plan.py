@@ -62,8 +62,8 @@ A_AND_ON = {"train-a", "agents", "decide-a", "explain-a", "patch-base>a", "patch
             "patch-a>a", "behaviour", "evidence"}  # fmt: skip
 TRAINED = A_AND_ON | {"train-b", "decide-b", "explain-b", "patch-b>b"}
 MEASURED = {"prompts", "decide-base", "decide-a", "decide-b", "behaviour", "evidence"}
-MECHANISMS = {"explain-base", "explain-a", "explain-b", "patch-base>a", "patch-a>b",
-              "patch-a>a", "patch-b>b"}  # fmt: skip
+PATCHES = {"patch-base>a", "patch-a>b", "patch-a>a", "patch-b>b"}
+MECHANISMS = {"explain-base", "explain-a", "explain-b"} | PATCHES
 ALL = TRAINED | MEASURED | MECHANISMS
 
 
@@ -77,7 +77,11 @@ ALL = TRAINED | MEASURED | MECHANISMS
         ({"evidence": {"draws": 299}}, {"evidence"}),
         ({"evidence": {"draws": 199, "alpha": 0.01}}, {"evidence"}),
         ({"mechanisms": PAIRS | {"scenarios": 2}}, MECHANISMS | {"behaviour", "evidence"}),
-        ({"mechanisms": PAIRS | {"self_patch_prompts": 1}}, MECHANISMS | {"behaviour", "evidence"}),
+        ({"mechanisms": PAIRS | {"self_patch_prompts": 1}}, PATCHES | {"behaviour", "evidence"}),
+        ({"mechanisms": PAIRS | {"memory_mib": 100}}, set()),
+        ({"mechanisms": PAIRS | {"sites": ["attn"]}}, PATCHES | {"behaviour", "evidence"}),
+        ({"mechanisms": PAIRS | {"positions": ["all"]}}, PATCHES | {"behaviour", "evidence"}),
+        ({"mechanisms": PAIRS | {"write": "z"}}, PATCHES | {"behaviour", "evidence"}),
         ({"max_nodes": 512}, ALL),
         ({"dtype": "bfloat16"}, ALL),
         # Another seed trains anew and draws anew; the base is measured as it was.

@@ -65,8 +65,8 @@ def test_every_table_follows_its_schema_and_speaks_of_the_same_things(finished: 
     tables = {p.stem: read_table(p.stem, folder) for p in folder.iterdir()}
     assert set(tables) == {
         "agents", "prompts", "training", "decisions", "policy", "cooperation", "transfer",
-        "learned", "lens", "attribution", "completeness", "patching", "controls", "gates",
-        "claims",
+        "learned", "lens", "lens_controls", "stabilisation", "stabilisation_summary",
+        "attribution", "completeness", "patching", "controls", "gates", "claims",
     } <= set(SCHEMAS)  # fmt: skip
     agents, prompts = set(tables["agents"]["agent"]), set(tables["prompts"]["prompt"])
     assert agents == {"base", "game"}

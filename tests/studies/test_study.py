@@ -63,7 +63,7 @@ def refusal(folder: Path, text: str) -> str:
          "rename the agent"),
         ("agents:\n  base: {}\n  a: {adapter: x, checkpoint: y}\n",
          "'a' names both an adapter and a checkpoint", "remove one of the two keys"),
-        (BASE + "dtype: float16\n", "value of 'dtype'.*'float32' or 'bfloat16'", "correct"),
+        (BASE + "dtype: float16\n", "value of 'dtype'.*'float32', 'bfloat16' or 'nf4'", "correct"),
         (BASE + "mechanisms: {methods: [lense]}\n", "value of 'mechanisms.methods.0'", "correct"),
         (BASE + "evidence: {alpha: 1.5}\n", "value of 'evidence.alpha'.*less than 1", "correct"),
         (BASE + "seed: -1\n", "value of 'seed'.*greater than or equal to 0", "correct"),

@@ -106,6 +106,31 @@ class Edge:
         return f"{self.sender}>{self.receiver}"
 
 
+def every_site(
+    *kinds: Kind, n_layers: int, n_heads: int, n_kv_heads: int, parallel: bool = False
+) -> tuple[Site, ...]:
+    """Every site of some kinds that a decoder of these sizes has, in depth order.
+
+    Args:
+        kinds: which kinds.
+        n_layers: decoder layers.
+        n_heads: attention heads of a layer.
+        n_kv_heads: its key/value heads.
+        parallel: whether attention and MLP work in parallel: then there is no ``resid_mid``.
+    """
+    count = {"head": n_heads, "q": n_heads, "k": n_kv_heads, "v": n_kv_heads}
+    found: list[Site] = []
+    for kind in kinds:
+        if kind in _GLOBAL:
+            found.append(Site(kind))
+        elif kind in count:
+            places = ((layer, head) for layer in range(n_layers) for head in range(count[kind]))
+            found += [Site(kind, layer, head) for layer, head in places]
+        elif kind != "resid_mid" or not parallel:
+            found += [Site(kind, layer) for layer in range(n_layers)]
+    return tuple(sorted(found))
+
+
 def parse_site(text: str) -> Site:
     """Read a site name, ours or TransformerLens's.
 

@@ -18,7 +18,7 @@ Cost: one forward of the agent's layers, each on the base's own input.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import polars as pl
@@ -47,6 +47,8 @@ def change_table(
     run: CleanRun,
     base: CleanRun,
     base_found: Sequence[PackAttribution],
+    *,
+    everywhere: Iterable[CleanPack] | None = None,
 ) -> pl.DataFrame:
     """Rows of the table ``attribution`` with ``part`` weights and input, for one agent.
 
@@ -54,8 +56,10 @@ def change_table(
         model: the agent's decoder, its weights in force.
         anatomy: its parts.
         run: its clean run.
-        base: the base's clean run over the same prompts, with ``everywhere=True``.
+        base: the base's clean run over the same prompts.
         base_found: from ``base_attributions``.
+        everywhere: the base's packs with every token's activations, made one by one where they
+            would not fit in memory together; those of ``base`` unless given.
 
     Raises:
         AgentError: the runs are of different prompts, or the base's did not keep every token.
@@ -68,7 +72,8 @@ def change_table(
             remedy="run both on the same prompts",
         )
     rows: list[dict[str, object]] = []
-    for part, base_part, found_base in zip(run.packs, base.packs, base_found, strict=True):
+    whole = base.packs if everywhere is None else everywhere
+    for part, base_part, found_base in zip(run.packs, whole, base_found, strict=True):
         found = attribute_pack(anatomy, run, part)
         own = weights_part(
             model, anatomy, run, base, part=part, base_part=base_part, base_found=found_base

@@ -6,7 +6,7 @@ Lens, attribution and patching all read the same clean run, so an agent is run o
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -60,6 +60,11 @@ class CleanRun:
     out_biases: tuple[Tensor | None, ...]
 
     @property
+    def layouts(self) -> tuple[Pack, ...]:
+        """What was run, without what was found."""
+        return tuple(part.pack for part in self.packs)
+
+    @property
     def log_odds(self) -> Tensor:
         """Log-odds on each prompt, in the order of ``prompts``."""
         result = torch.empty(len(self.prompts), dtype=self.packs[0].log_odds.dtype)
@@ -111,6 +116,19 @@ def run_clean(
     weights = tuple(effective_weight(block.out_proj) for block in anatomy.blocks)
     biases = tuple(bias_of(block.out_proj) for block in anatomy.blocks)
     return CleanRun(agent, tuple(prompts), tuple(done), weights, biases)
+
+
+@torch.no_grad()
+def with_every_token(model: nn.Module, anatomy: Anatomy, part: CleanPack) -> CleanPack:
+    """A pack again, with activations at every token; its cache stays what it was.
+
+    Args:
+        model: the decoder with the weights in force that the pack was run with.
+        anatomy: its parts.
+        part: a pack of its clean run.
+    """
+    found = capture(model, anatomy, part.pack.tree, part.pack.keep, everywhere=True)
+    return replace(part, everywhere=found)
 
 
 @dataclass(frozen=True)

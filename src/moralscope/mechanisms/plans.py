@@ -21,6 +21,7 @@ from moralscope.core.errors import ResourceError
 from moralscope.mechanisms.edits import Intervention
 from moralscope.mechanisms.segments import Segment
 from moralscope.models.anatomy import Anatomy
+from moralscope.models.forward import compute_dtype
 
 MAX_ROW_TOKENS = 1024
 """Tokens of rows in one pass unless told otherwise; more cost memory and save nothing."""
@@ -76,12 +77,46 @@ class SweepPlan:
         return self.operations / (operations_per_second * efficiency)
 
 
-def layer_weights(anatomy: Anatomy) -> int:
-    """Matrix entries that every token of a layer meets, adapters left out."""
-    return sum(
-        parameter.numel()
-        for name, parameter in anatomy.blocks[0].layer.named_parameters()
-        if parameter.ndim == 2 and "lora_" not in name
+@dataclass(frozen=True)
+class Sizes:
+    """What the cost of a pass depends on.
+
+    Attributes:
+        n_layers, n_heads, head_dim, width, mlp_width: of the decoder.
+        layer_weights: matrix entries that every token of a layer meets, adapters left out.
+        element_bytes: of the arithmetic.
+        masks: kinds of attention layer.
+        eager: whether attention scores are held in memory.
+    """
+
+    n_layers: int
+    n_heads: int
+    head_dim: int
+    width: int
+    mlp_width: int
+    layer_weights: int
+    element_bytes: int
+    masks: int
+    eager: bool
+
+
+def sizes_of(model: nn.Module, anatomy: Anatomy) -> Sizes:
+    """The sizes of a live model."""
+    config: Any = model.config
+    return Sizes(
+        n_layers=anatomy.n_layers,
+        n_heads=anatomy.n_heads,
+        head_dim=anatomy.head_dim,
+        width=anatomy.width,
+        mlp_width=anatomy.mlp_width,
+        layer_weights=sum(
+            parameter.numel()
+            for name, parameter in anatomy.blocks[0].layer.named_parameters()
+            if parameter.ndim == 2 and "lora_" not in name
+        ),
+        element_bytes=compute_dtype(model).itemsize,
+        masks=2 if getattr(config, "sliding_window", None) else 1,
+        eager=getattr(config, "_attn_implementation", "sdpa") == "eager",
     )
 
 
@@ -94,11 +129,28 @@ def plan_sweep(
     memory_bytes: int = DEFAULT_MEMORY_BYTES,
     max_row_tokens: int = MAX_ROW_TOKENS,
 ) -> SweepPlan:
+    """``plan_passes`` for a live model."""
+    return plan_passes(
+        sizes_of(model, anatomy),
+        segments,
+        interventions,
+        memory_bytes=memory_bytes,
+        max_row_tokens=max_row_tokens,
+    )
+
+
+def plan_passes(
+    sizes: Sizes,
+    segments: Sequence[Segment],
+    interventions: Sequence[Intervention],
+    *,
+    memory_bytes: int = DEFAULT_MEMORY_BYTES,
+    max_row_tokens: int = MAX_ROW_TOKENS,
+) -> SweepPlan:
     """Cut a sweep into passes that fit a memory budget.
 
     Args:
-        model: the target.
-        anatomy: its parts.
+        sizes: of the target.
         segments: the prompts, from ``segments.group_cases``.
         interventions: what is patched on each of them.
         memory_bytes: what a pass may use beyond the model and its clean runs.
@@ -113,9 +165,9 @@ def plan_sweep(
     for index, segment in enumerate(segments):
         length = max(1, len(segment.nodes))
         count = max(1, min(len(order), max_row_tokens // length - 1))
-        while count > 1 and _bytes(model, anatomy, segment, count) > memory_bytes:
+        while count > 1 and _bytes(sizes, segment, count) > memory_bytes:
             count = max(1, count * 3 // 4)
-        needed = _bytes(model, anatomy, segment, count)
+        needed = _bytes(sizes, segment, count)
         if needed > memory_bytes:
             raise ResourceError(
                 "Not even one row of a patching sweep fits the memory budget",
@@ -126,35 +178,32 @@ def plan_sweep(
             )
         for start in range(0, len(order), count):
             chosen = tuple(order[start : start + count])
-            operations = _operations(anatomy, segment, [interventions[i].entry for i in chosen])
-            used = _bytes(model, anatomy, segment, len(chosen))
-            passes.append(Pass(index, chosen, used, operations))
+            operations = _operations(sizes, segment, [interventions[i].entry for i in chosen])
+            passes.append(Pass(index, chosen, _bytes(sizes, segment, len(chosen)), operations))
     cases = sum(len(segment.cases) for segment in segments)
     return SweepPlan(tuple(passes), cases * len(interventions))
 
 
-def _operations(anatomy: Anatomy, segment: Segment, entries: Sequence[int]) -> float:
+def _operations(sizes: Sizes, segment: Segment, entries: Sequence[int]) -> float:
     length, keys = len(segment.nodes), len(segment.frozen) + len(segment.nodes)
-    attention = 4 * anatomy.n_heads * anatomy.head_dim * keys
-    layer = length * (2 * layer_weights(anatomy) + attention)
-    return float(sum((anatomy.n_layers - min(e, anatomy.n_layers)) * layer for e in entries))
+    attention = 4 * sizes.n_heads * sizes.head_dim * keys
+    layer = length * (2 * sizes.layer_weights + attention)
+    return float(sum((sizes.n_layers - min(e, sizes.n_layers)) * layer for e in entries))
 
 
-def _bytes(model: nn.Module, anatomy: Anatomy, segment: Segment, rows: int) -> int:
+def _bytes(sizes: Sizes, segment: Segment, rows: int) -> int:
     """Estimated peak memory of a pass."""
-    config: Any = model.config
-    wide = next(model.parameters()).element_size()
+    wide = sizes.element_bytes
     tokens = (rows + 1) * len(segment.nodes)
     keys = len(segment.frozen) + tokens
-    inner = anatomy.n_heads * anatomy.head_dim
-    masks = 2 if getattr(config, "sliding_window", None) else 1
+    inner = sizes.n_heads * sizes.head_dim
     # Booleans, two arrays of distances in eight bytes, and the additive masks.
-    mask = tokens * keys * (3 + 16 + masks * wide)
-    if getattr(config, "_attn_implementation", "sdpa") == "eager":
+    mask = tokens * keys * (3 + 16 + sizes.masks * wide)
+    if sizes.eager:
         # Scores, their soft-capped or widened copies and the probabilities, of every head.
-        mask += 4 * anatomy.n_heads * tokens * keys * max(4, wide)
-    streams = tokens * wide * (8 * anatomy.width + 4 * anatomy.mlp_width + 6 * inner)
+        mask += 4 * sizes.n_heads * tokens * keys * max(4, wide)
+    streams = tokens * wide * (8 * sizes.width + 4 * sizes.mlp_width + 6 * inner)
     # Keys and values of every query head, joined to the prefix.
     attended = 4 * keys * inner * wide
-    donors = rows * len(segment.edited) * anatomy.width * 8
+    donors = rows * len(segment.edited) * sizes.width * 8
     return int(mask + streams + attended + donors + _LOGITS_BYTES)

@@ -16,17 +16,43 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
 
 from moralscope.core.errors import AgentError
-from moralscope.mechanisms.clean import CleanPack, CleanRun
+from moralscope.mechanisms.clean import CleanPack
 from moralscope.models.alignment import align
 from moralscope.models.capture import Capture
+from moralscope.models.rendering import EncodedPrompt
+from moralscope.models.scoring import Pack
 from moralscope.models.tree import IntArray
 
 ANSWER_SPAN = "answer_span"
 ALL = "all"
+
+
+class Packed(Protocol):
+    """Prompts cut into packs: a clean run, or what one would be."""
+
+    @property
+    def prompts(self) -> tuple[EncodedPrompt, ...]:
+        """The prompts, in the caller's order."""
+        ...
+
+    @property
+    def layouts(self) -> tuple[Pack, ...]:
+        """Their packs."""
+        ...
+
+
+@dataclass(frozen=True)
+class PackedPrompts:
+    """Prompts cut into packs but not run, for plans."""
+
+    prompts: tuple[EncodedPrompt, ...]
+    layouts: tuple[Pack, ...]
+
 
 Counterparts = dict[int, tuple[int, int]]
 """Target node to (source pack, source node)."""
@@ -75,25 +101,25 @@ class Segment:
         return self.cases[0].pack
 
 
-def where(run: CleanRun, member: int) -> tuple[int, int]:
+def where(run: Packed, member: int) -> tuple[int, int]:
     """The pack of a prompt and its position there."""
-    for index, part in enumerate(run.packs):
-        if member in part.pack.members:
-            return index, part.pack.members.index(member)
+    for index, pack in enumerate(run.layouts):
+        if member in pack.members:
+            return index, pack.members.index(member)
     raise IndexError(member)
 
 
-def paths_of(run: CleanRun, member: int) -> list[IntArray]:
+def paths_of(run: Packed, member: int) -> list[IntArray]:
     """Packed nodes of each form of a prompt's options, positive first, prompt included."""
     pack, position = where(run, member)
-    part = run.packs[pack].pack
-    first = int(np.searchsorted(part.option, 2 * position))
-    last = int(np.searchsorted(part.option, 2 * position + 1, side="right"))
-    return list(part.tree.paths[first:last])
+    option = run.layouts[pack].option
+    first = int(np.searchsorted(option, 2 * position))
+    last = int(np.searchsorted(option, 2 * position + 1, side="right"))
+    return list(run.layouts[pack].tree.paths[first:last])
 
 
 def case_of(
-    source: CleanRun, target: CleanRun, member: int, source_member: int, positions: str
+    source: Packed, target: Packed, member: int, source_member: int, positions: str
 ) -> Case:
     """Align a prompt of the target with one of the source.
 
@@ -122,7 +148,7 @@ def case_of(
 
 
 def group_cases(
-    target: CleanRun, cases: Sequence[Case], *, share: bool, max_nodes: int
+    target: Packed, cases: Sequence[Case], *, share: bool, max_nodes: int
 ) -> list[Segment]:
     """Segments that together hold every case once.
 
@@ -144,7 +170,7 @@ def group_cases(
     return [*segments, _segment(target, pending)] if pending else segments
 
 
-def _fit(target: CleanRun, cases: Sequence[Case], max_nodes: int) -> bool:
+def _fit(target: Packed, cases: Sequence[Case], max_nodes: int) -> bool:
     if len({case.pack for case in cases}) > 1:
         return False
     *others, newest = cases
@@ -159,8 +185,8 @@ def _fit(target: CleanRun, cases: Sequence[Case], max_nodes: int) -> bool:
     return len(_segment(target, cases).nodes) <= max_nodes
 
 
-def _segment(target: CleanRun, cases: Sequence[Case]) -> Segment:
-    tree = target.packs[cases[0].pack].pack.tree
+def _segment(target: Packed, cases: Sequence[Case]) -> Segment:
+    tree = target.layouts[cases[0].pack].tree
     counterparts: Counterparts = {}
     for case in cases:
         counterparts.update(case.counterparts)

@@ -33,6 +33,7 @@ from moralscope.mechanisms.rows import run_rows
 from moralscope.mechanisms.segments import (
     ALL,
     ANSWER_SPAN,
+    Packed,
     Segment,
     case_of,
     group_cases,
@@ -88,8 +89,8 @@ def same_prompts(source: CleanRun, target: CleanRun) -> tuple[tuple[int, int], .
 
 
 def segments_for(
-    source: CleanRun,
-    target: CleanRun,
+    source: Packed,
+    target: Packed,
     pairs: Pairs,
     positions: str,
     *,

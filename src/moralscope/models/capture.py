@@ -27,6 +27,7 @@ from moralscope.models.resume import LayerCall, record_call
 from moralscope.models.tree import IntArray, PromptTree
 
 Part = Literal["q", "k", "v"]
+PARTS: tuple[Part, ...] = ("q", "k", "v")
 
 
 @dataclass(frozen=True)

@@ -11,11 +11,14 @@ from moralscope.core.hashing import sha256_value
 from moralscope.games import (
     CLUSTER_GAMES,
     STATES,
+    Pair,
     balanced,
     clusters,
+    counterfactual_pairs,
     read_prompts,
     scenarios,
     structured,
+    with_sources,
     wordings,
 )
 from moralscope.studies.study import Study, training_config
@@ -89,6 +92,25 @@ def mechanism_prompts(study: Study) -> PromptSet:
         order = list(dict.fromkeys(prompt.scenario for prompt in asked))
     kept = set(order[: study.mechanisms.scenarios])
     return asked.where(lambda p: p.scenario in kept)
+
+
+def changed_pairs(study: Study, change: str) -> tuple[Pair, ...]:
+    """Mechanism prompts with their counterparts under a change."""
+    return counterfactual_pairs(mechanism_prompts(study), change)
+
+
+def digest_pairs(study: Study, change: str) -> str:
+    """Hash of the mechanism prompts' counterparts under a change."""
+    pairs = changed_pairs(study, change)
+    return sha256_value([change, [[asdict(p.target), asdict(p.source)] for p in pairs]])
+
+
+def asked_prompts(study: Study) -> PromptSet:
+    """Every prompt of the study, and the counterparts that patches across prompts come from."""
+    found = all_prompts(study)
+    for change in study.mechanisms.changes:
+        found = with_sources(found, changed_pairs(study, change))
+    return found
 
 
 def digest(prompts: PromptSet) -> str:

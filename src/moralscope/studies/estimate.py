@@ -5,10 +5,9 @@ floating-point operations, so
 
     seconds = nodes * 2 * parameters / (measured matrix rate * efficiency)
 
-with backward passes counted as two forwards and rows of patches as three quarters of a node: a
-row enters at its layer, half-way up on average, and narrow passes reach less of the rate. The
-rate is measured here and now; the efficiency is what the package reaches of it on the default
-model. Stages that the cache holds cost nothing.
+with backward passes counted as two forwards; sweeps of patches are planned as they will run
+(``mechanisms.plans``). The rate is measured here and now; the efficiency is what the package
+reaches of it on the default model. Stages that the cache holds cost nothing.
 """
 
 from __future__ import annotations
@@ -16,18 +15,14 @@ from __future__ import annotations
 import time
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import torch
 
 from moralscope.core.stage import StageCache, cache_folder
-from moralscope.mechanisms.patching import MAX_ROW_TOKENS
-from moralscope.models.libraries import transformers
-from moralscope.models.loading import ModelSource
-from moralscope.models.rendering import EncodedPrompt, encode_all
-from moralscope.models.scoring import make_packs
-from moralscope.studies.catalogue import all_prompts, fingerprint_prompts, mechanism_prompts
+from moralscope.models.rendering import encode_all
+from moralscope.studies.estimate_mechanisms import Running, mechanism_work
 from moralscope.studies.plan import Plan, Task, make_plan
+from moralscope.studies.shape import BYTES_PER_ROW, Shape, Work, nodes_of, shape_of
 from moralscope.studies.steps import TRAIN
 from moralscope.studies.study import Study, training_config
 from moralscope.training.batches import draw_batch, training_prompts
@@ -35,8 +30,6 @@ from moralscope.training.batches import draw_batch, training_prompts
 _EFFICIENCY = 0.5
 _BACKWARD = 3.0
 _NARROW_SPEEDUP = 1.5
-_ROW = 0.75
-_BYTES_PER_ROW = 24
 
 
 @dataclass(frozen=True)
@@ -80,31 +73,6 @@ class Estimate:
         return sum(s.disk_bytes for s in self.stages)
 
 
-@dataclass(frozen=True)
-class _Work:
-    forwards: int = 0
-    operations: float = 0.0
-    disk_bytes: int = 0
-
-
-@dataclass(frozen=True)
-class _Shape:
-    """Sizes of the model and of the prompt sets that stages run over."""
-
-    layers: int
-    heads: int
-    parameters: int
-    linear_sides: int
-    encoded: tuple[EncodedPrompt, ...]
-    fingerprinted: tuple[EncodedPrompt, ...]
-    mechanisms: tuple[EncodedPrompt, ...]
-    tokenizer: Any
-
-    def operations(self, nodes: float) -> float:
-        """Floating-point operations of that many tree nodes through the model."""
-        return 2.0 * self.parameters * nodes
-
-
 def estimate_study(study: Study, out: Path) -> Estimate:
     """Estimate a study without running it.
 
@@ -138,12 +106,12 @@ def work_shares(plan: Plan, cache: StageCache) -> dict[str, float]:
     return {name: value / total for name, value in operations.items()}
 
 
-def _works(plan: Plan, cache: StageCache) -> dict[str, _Work | None]:
+def _works(plan: Plan, cache: StageCache) -> dict[str, Work | None]:
     """The work of each stage; None for what the cache holds."""
     left = {task.stage.name for task in plan if cache.record(task.stage) is None}
-    shape = _shape(plan.study, plan.source) if left else None
-    running: set[str] = set()  # agents whose clean run is in memory, for later stages to share
-    works: dict[str, _Work | None] = {}
+    shape = shape_of(plan.study, plan.source) if left else None
+    running: Running = set()  # clean runs in memory, for later stages to share
+    works: dict[str, Work | None] = {}
     for task in plan:
         name = task.stage.name
         if shape is None or name not in left:
@@ -151,32 +119,6 @@ def _works(plan: Plan, cache: StageCache) -> dict[str, _Work | None]:
         else:
             works[name] = _work_of(task, plan.study, shape, running)
     return works
-
-
-def _shape(study: Study, source: ModelSource) -> _Shape:
-    tokenizer = transformers.AutoTokenizer.from_pretrained(
-        str(source.folder), local_files_only=True
-    )
-    whole = transformers.AutoConfig.from_pretrained(str(source.folder), local_files_only=True)
-    config = whole.get_text_config()
-    width = int(config.hidden_size)
-    inner = int(getattr(config, "intermediate_size", None) or 4 * width)
-    heads = int(config.num_attention_heads)
-    head_dim = int(getattr(config, "head_dim", None) or width // heads)
-    kv = int(getattr(config, "num_key_value_heads", None) or heads) * head_dim
-    layers = int(config.num_hidden_layers)
-    linear = [(width, heads * head_dim), (width, kv), (width, kv), (heads * head_dim, width)]
-    linear += [(width, inner), (width, inner), (inner, width)]
-    return _Shape(
-        layers=layers,
-        heads=heads,
-        parameters=layers * sum(a * b for a, b in linear),
-        linear_sides=layers * sum(a + b for a, b in linear),
-        encoded=encode_all(tokenizer, tuple(all_prompts(study))),
-        fingerprinted=encode_all(tokenizer, tuple(fingerprint_prompts(study))),
-        mechanisms=encode_all(tokenizer, tuple(mechanism_prompts(study))),
-        tokenizer=tokenizer,
-    )
 
 
 def _matrix_rate(device: str) -> float:
@@ -192,69 +134,31 @@ def _matrix_rate(device: str) -> float:
     return best
 
 
-def _nodes(prompts: tuple[EncodedPrompt, ...], max_nodes: int) -> tuple[int, int]:
-    packs = make_packs(prompts, max_nodes)
-    return len(packs), sum(len(p.tree) for p in packs)
-
-
-def _work_of(task: Task, study: Study, shape: _Shape, running: set[str]) -> _Work:
+def _work_of(task: Task, study: Study, shape: Shape, running: Running) -> Work:
     name = task.stage.name
     if name.startswith(TRAIN):
         return _training_work(name.removeprefix(TRAIN), study, shape)
-    packs, nodes = _nodes(shape.encoded, study.max_nodes)
+    packs, nodes = nodes_of(shape.encoded, study.max_nodes)
     if name.startswith("decide-"):
-        return _Work(packs, shape.operations(nodes), len(shape.encoded) * _BYTES_PER_ROW * 2)
-    agents = _agents_of(name)
-    if agents:
-        return _mechanism_work(agents, study, shape, running)
-    return _Work(0, 0.0, len(shape.encoded) * 200)
+        return Work(packs, shape.operations(nodes), len(shape.encoded) * BYTES_PER_ROW * 2)
+    found = mechanism_work(name, study, shape, running)
+    if found is not None:
+        return found
+    return Work(0, 0.0, len(shape.encoded) * 200)
 
 
-def _agents_of(name: str) -> tuple[str, ...]:
-    """Whose clean runs a stage needs: one agent's to explain it, two to patch."""
-    if name.startswith("explain-"):
-        return (name.removeprefix("explain-"),)
-    if name.startswith("patch-"):
-        source, _, target = name.removeprefix("patch-").partition(">")
-        return (source, target)
-    return ()
-
-
-def _mechanism_work(
-    agents: tuple[str, ...], study: Study, shape: _Shape, running: set[str]
-) -> _Work:
-    sites = shape.layers * (shape.heads + 1)
-    packs, nodes = _nodes(shape.mechanisms, study.max_nodes)
-    new = len(set(agents) - running)
-    running |= set(agents)
-    count = len(shape.mechanisms)
-    if len(agents) == 1:
-        rows = count * (sites + 2 + 2 * shape.layers)
-        return _Work(new * packs, shape.operations(new * nodes), rows * _BYTES_PER_ROW)
-    if agents[0] == agents[1]:
-        count = min(count, study.mechanisms.self_patch_prompts)
-    passes, tokens = 0, 0
-    for prompt in shape.mechanisms[:count]:
-        # The answer span: the last prompt token, and all but the last token of every form.
-        span = 1 + sum(len(form) - 1 for form in (*prompt.positive, *prompt.negative))
-        passes += -(-(sites + 1) // max(1, MAX_ROW_TOKENS // span - 1))
-        tokens += (sites + 2) * span
-    operations = shape.operations(new * nodes + tokens * _ROW)
-    return _Work(new * packs + passes, operations, count * sites * _BYTES_PER_ROW)
-
-
-def _training_work(name: str, study: Study, shape: _Shape) -> _Work:
+def _training_work(name: str, study: Study, shape: Shape) -> Work:
     config = training_config(study, name)
     if config is None:
-        return _Work()
+        return Work()
     prompts = tuple(training_prompts(config))
     encoded = encode_all(shape.tokenizer, prompts)
     batch = tuple(encoded[i] for i in draw_batch(config, prompts, 1))
-    packs, nodes = _nodes(batch, study.max_nodes)
-    once = _nodes(encoded, study.max_nodes)
-    fingerprint = _nodes((*encoded, *shape.fingerprinted), study.max_nodes)
+    packs, nodes = nodes_of(batch, study.max_nodes)
+    once = nodes_of(encoded, study.max_nodes)
+    fingerprint = nodes_of((*encoded, *shape.fingerprinted), study.max_nodes)
     cost = _BACKWARD / (_NARROW_SPEEDUP if config.compute_dtype == "bfloat16" else 1.0)
-    return _Work(
+    return Work(
         forwards=config.steps * packs + once[0] + fingerprint[0],
         operations=shape.operations(config.steps * nodes * cost + once[1] + fingerprint[1]),
         # Factors A and B of every linear layer, in float32, in the cache and in the run.

@@ -4,7 +4,9 @@
        |         |
        +--> agents, decide-A ...        who is measured; decisions of every agent
        |         |
-       +--> explain-A ..., patch-S>T    lens, attribution; patching, with self-patches
+       +--> explain-A ...               lens, attribution
+       +--> patch-S>T, cross-S>T ...    patching, with self-patches; from counterparts of prompts
+       |        +--> approximate-S>T    approximations, compared with exact patches
                  |
              behaviour --> evidence     tables in, claims out
 
@@ -16,7 +18,7 @@ from __future__ import annotations
 import importlib.metadata
 import os
 import platform
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -24,10 +26,19 @@ from moralscope.core.hashing import sha256_file, sha256_value
 from moralscope.core.stage import Stage
 from moralscope.models.loading import ModelSource, locate_model
 from moralscope.models.roster import WEIGHTS, find_adapter
-from moralscope.studies import steps
-from moralscope.studies.catalogue import all_prompts, digest, fingerprint_prompts, mechanism_prompts
+from moralscope.studies import mechanism_steps, steps
+from moralscope.studies.catalogue import (
+    asked_prompts,
+    digest,
+    digest_pairs,
+    fingerprint_prompts,
+    mechanism_prompts,
+)
 from moralscope.studies.steps import TRAIN, Step
-from moralscope.studies.study import Study, patched_pairs, training_config
+from moralscope.studies.study import Method, Study, base_name, patched_pairs, training_config
+
+_READING: tuple[Method, ...] = ("lens", "attribution", "attribution_change")
+"""Methods that look at one agent at a time."""
 
 _LIBRARIES = ("torch", "transformers", "peft", "numpy", "polars", "scipy")
 
@@ -82,7 +93,7 @@ class _Planner:
         self.tasks: dict[str, Task] = {}
         self.common: dict[str, object] = {
             "versions": versions(),
-            "glue": sha256_file(Path(steps.__file__)),
+            "glue": [sha256_file(Path(str(m.__file__))) for m in (steps, mechanism_steps)],
         }
         self.compute: dict[str, object] = {
             "model": source.sha256,
@@ -131,7 +142,7 @@ def make_plan(study: Study) -> Plan:
     asked = plan.add(
         "prompts",
         ("models", "ask"),
-        {"prompts": digest(all_prompts(study)), **plan.compute},
+        {"prompts": digest(asked_prompts(study)), **plan.compute},
         (),
         steps.ask,
     )
@@ -180,10 +191,9 @@ def _add_mechanisms(
     plan: _Planner, agents: Mapping[str, Mapping[str, object]], trained: Sequence[str]
 ) -> list[str]:
     study = plan.study
+    chosen = study.mechanisms
     common: dict[str, object] = {
         "prompts": digest(mechanism_prompts(study)),
-        "self_patch_prompts": study.mechanisms.self_patch_prompts,
-        "methods": list(study.mechanisms.methods),
         **plan.compute,
     }
 
@@ -191,20 +201,65 @@ def _add_mechanisms(
         return [t for t in trained if t.removeprefix(TRAIN) in names]
 
     added: list[str] = []
-    if {"lens", "attribution"} & set(study.mechanisms.methods):
-        for name in study.agents:
-            inputs = {**common, **agents[name]}
-            step = steps.explain(name)
-            added.append(
-                plan.add(f"explain-{name}", ("mechanisms", "explain"), inputs, own(name), step)
-            )
+    reading = [m for m in _READING if m in chosen.methods]
+    base = base_name(study)
+    for name in study.agents if reading else ():
+        inputs = {**common, **agents[name], "methods": reading}
+        if "attribution_change" in reading:
+            inputs["base"] = agents[base]
+        what = ("mechanisms", "explain")
+        added.append(
+            plan.add(f"explain-{name}", what, inputs, own(name), mechanism_steps.explain(name))
+        )
+    patched = _add_patches(plan, {**common, **_patching_inputs(study)}, agents, own)
+    return [*added, *patched]
+
+
+def _patching_inputs(study: Study) -> dict[str, object]:
+    """What decides the result of a patch; the memory that it may use does not."""
+    wanted = {"sites", "positions", "write", "self_patch_prompts"}
+    return study.mechanisms.model_dump(mode="json", include=wanted)
+
+
+def _add_patches(
+    plan: _Planner,
+    common: Mapping[str, object],
+    agents: Mapping[str, Mapping[str, object]],
+    own: Callable[..., list[str]],
+) -> list[str]:
+    study = plan.study
+    methods = study.mechanisms.methods
     pairs = patched_pairs(study)
+    added: list[str] = []
+
+    def add(
+        kind: str, pair: tuple[str, str], step: Step, needs: Sequence[str], **more: object
+    ) -> str:
+        source, target = pair
+        inputs = {**common, "source": agents[source], "target": agents[target], **more}
+        name = f"{kind}-{source}>{target}"  # > cannot stand in the name of an agent
+        added.append(plan.add(name, ("mechanisms", kind), inputs, needs, step))
+        return name
+
     targets = dict.fromkeys(target for _, target in pairs)
-    for source, target in [*pairs, *((t, t) for t in targets)]:
-        inputs = {**common, "source": agents[source], "target": agents[target]}
-        name = f"patch-{source}>{target}"  # > cannot stand in the name of an agent
-        step = steps.patch(source, target)
-        added.append(plan.add(name, ("mechanisms", "patch"), inputs, own(source, target), step))
+    swept = [
+        add("patch", pair, mechanism_steps.patch(*pair), own(*pair))
+        for pair in [*pairs, *((t, t) for t in targets)]
+    ]
+    changed = [digest_pairs(study, change) for change in study.mechanisms.changes]
+    for pair in dict.fromkeys((*pairs, *((t, t) for t in targets))) if changed else ():
+        step = mechanism_steps.cross(*pair)
+        swept.append(add("cross", pair, step, own(*pair), changes=changed))
+    for pair in pairs:
+        needs = own(*pair)
+        if "approximations" in methods:
+            exact = f"patch-{pair[0]}>{pair[1]}"
+            add("approximate", pair, mechanism_steps.approximate(*pair, exact), [*needs, exact])
+        if "paths" in methods:
+            add("trace", pair, mechanism_steps.trace(*pair), needs)
+    if any((target, source) in pairs for source, target in pairs):
+        step = mechanism_steps.compare_directions
+        added.append(plan.add("directions", ("mechanisms", "directions"), {}, swept, step))
     return added
 
 

@@ -19,11 +19,8 @@ from moralscope.core.schemas import SCHEMAS
 from moralscope.core.tables import conform, read_table, write_table
 from moralscope.evidence.claims import make_claims
 from moralscope.evidence.gates import judge_gates
-from moralscope.mechanisms.attribution import attribution_tables
-from moralscope.mechanisms.lens import lens_table
-from moralscope.mechanisms.patching import patching_table
 from moralscope.models.tables import agents_table, decisions_table, prompts_table
-from moralscope.studies.catalogue import fingerprint_prompts
+from moralscope.studies.catalogue import asked_prompts, fingerprint_prompts
 from moralscope.studies.study import training_config
 from moralscope.studies.workbench import Workbench
 from moralscope.training.batches import training_prompts
@@ -64,8 +61,8 @@ Step = Callable[[Context], None]
 
 
 def ask(context: Context) -> None:
-    """The prompts as the model reads them."""
-    prompts = tuple(context.bench.prompts())
+    """The prompts as the model reads them, counterparts for patching across prompts included."""
+    prompts = tuple(asked_prompts(context.bench.study))
     write_table("prompts", prompts_table(prompts, context.bench.encoded(prompts)), context.out)
 
 
@@ -113,54 +110,6 @@ def decide(name: str) -> Step:
             progress=context.progress,
         )
         write_table("decisions", table, context.out)
-
-    return step
-
-
-def explain(name: str) -> Step:
-    """One agent's lens and attribution."""
-
-    def step(context: Context) -> None:
-        roster = context.bench.roster([name], context.trained)
-        run = context.bench.clean_run(name, context.trained)
-        methods = context.bench.study.mechanisms.methods
-        with roster.speaking(name):
-            anatomy = roster.anatomy(name)
-            if "lens" in methods:
-                write_table("lens", lens_table(anatomy, run), context.out)
-            if "attribution" in methods:
-                attribution, completeness = attribution_tables(anatomy, run)
-                write_table("attribution", attribution, context.out)
-                write_table("completeness", completeness, context.out)
-
-    return step
-
-
-def patch(source: str, target: str) -> Step:
-    """One ordered pair's sweep; an agent patched into itself is a control on few prompts."""
-
-    def step(context: Context) -> None:
-        bench = context.bench
-        roster = bench.roster([source, target], context.trained)
-        donor = bench.clean_run(source, context.trained)
-        receiver = bench.clean_run(target, context.trained)
-        itself = source == target
-        few = range(min(bench.study.mechanisms.self_patch_prompts, len(receiver.prompts)))
-        with roster.speaking(target) as model:
-            patching, controls = patching_table(
-                model,
-                roster.anatomy(target),
-                donor,
-                receiver,
-                members=few if itself else None,
-                progress=context.progress,
-            )
-        if not itself:
-            write_table("patching", patching, context.out)
-        if "checkpoint" in {roster.specs[name].kind for name in (source, target)}:
-            # Full checkpoints may differ in what no site writes: embedding, norm, unembedding.
-            controls = controls.filter(pl.col("control") != "write_all")
-        write_table("controls", controls, context.out)
 
     return step
 

@@ -12,10 +12,11 @@ from pathlib import Path
 
 from moralscope.core.decision import Prompt, PromptSet
 from moralscope.mechanisms.clean import CleanRun, run_clean
+from moralscope.models.capture import PARTS
 from moralscope.models.loading import LoadedModel, ModelSource, load_model
 from moralscope.models.rendering import EncodedPrompt, encode_all
 from moralscope.models.roster import Roster
-from moralscope.studies.catalogue import all_prompts, mechanism_prompts
+from moralscope.studies.catalogue import all_prompts, digest, mechanism_prompts
 from moralscope.studies.study import Study, agent_spec
 
 
@@ -32,7 +33,7 @@ class Workbench:
     source: ModelSource
     _base: LoadedModel | None = None
     _roster: Roster | None = None
-    _clean: dict[str, CleanRun] = field(default_factory=dict[str, CleanRun])
+    _clean: dict[tuple[str, str], CleanRun] = field(default_factory=dict[tuple[str, str], CleanRun])
 
     def base(self) -> LoadedModel:
         """The base model without any adapter beside it, as training wants it."""
@@ -71,13 +72,31 @@ class Workbench:
         tokenizer = (self._base or self.base()).tokenizer
         return encode_all(tokenizer, tuple(prompts))
 
-    def clean_run(self, name: str, trained: Mapping[str, Path]) -> CleanRun:
-        """An agent's clean run over the mechanism prompts, made once."""
-        if name not in self._clean:
+    def clean_run(
+        self, name: str, trained: Mapping[str, Path], prompts: PromptSet | None = None
+    ) -> CleanRun:
+        """An agent's clean run, made once; it keeps what the study's patches need.
+
+        Args:
+            name: the agent.
+            trained: adapter folders of the agents that were trained here.
+            prompts: what to run; the mechanism prompts unless given.
+        """
+        asked = mechanism_prompts(self.study) if prompts is None else prompts
+        key = (name, digest(asked))
+        if key not in self._clean:
             roster = self.roster([name], trained)
-            encoded = self.encoded(tuple(mechanism_prompts(self.study)))
+            wanted = self.study.mechanisms
+            kinds = frozenset[str](wanted.sites)
+            parts = tuple(part for part in PARTS if part in kinds)
             with roster.speaking(name) as model:
-                self._clean[name] = run_clean(
-                    name, model, roster.anatomy(name), encoded, max_nodes=self.study.max_nodes
+                self._clean[key] = run_clean(
+                    name,
+                    model,
+                    roster.anatomy(name),
+                    self.encoded(tuple(asked)),
+                    max_nodes=self.study.max_nodes,
+                    everywhere=wanted.everywhere,
+                    parts=parts,
                 )
-        return self._clean[name]
+        return self._clean[key]

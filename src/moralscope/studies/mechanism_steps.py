@@ -1,0 +1,260 @@
+"""How are the mechanism stages computed? One short function per kind of stage.
+
+Like ``studies.steps``, whose context they take; the source of this file is part of every stage's
+key as well.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+
+import polars as pl
+
+from moralscope.core.site import Site
+from moralscope.core.streams import stream
+from moralscope.core.tables import read_table, write_table
+from moralscope.games import pair_indices, with_sources
+from moralscope.mechanisms.approximation import agreement_table, approximation_table
+from moralscope.mechanisms.attribution import attribution_tables
+from moralscope.mechanisms.attribution_change import base_attributions, change_table
+from moralscope.mechanisms.clean import CleanPack, CleanRun, run_clean, with_every_token
+from moralscope.mechanisms.lens import lens_table
+from moralscope.mechanisms.lens_controls import lens_controls_table
+from moralscope.mechanisms.patching import directions_table, patching_table
+from moralscope.mechanisms.paths import direct_to_decision, patch_paths
+from moralscope.mechanisms.stabilisation import stabilisation_tables
+from moralscope.mechanisms.unrelated import unrelated_names, unrelated_prompts
+from moralscope.models.anatomy import Anatomy
+from moralscope.models.roster import Roster
+from moralscope.studies.catalogue import changed_pairs, mechanism_prompts
+from moralscope.studies.steps import Context, Step
+from moralscope.studies.study import base_name
+
+LENS_DRAWS = 40
+"""Random option pairs of the lens's control."""
+
+
+def explain(name: str) -> Step:
+    """One agent's lens and attribution."""
+
+    def step(context: Context) -> None:
+        roster = context.bench.roster([name], context.trained)
+        run = context.bench.clean_run(name, context.trained)
+        methods = context.bench.study.mechanisms.methods
+        if "lens" in methods:
+            _lens(context, roster, run)
+        if "attribution" in methods:
+            with roster.speaking(name):
+                whole, completeness = attribution_tables(roster.anatomy(name), run)
+            found = [whole]
+            if "attribution_change" in methods and name != base_name(context.bench.study):
+                found.append(_change(context, roster, run))
+            write_table("attribution", pl.concat(found), context.out)
+            write_table("completeness", completeness, context.out)
+
+    return step
+
+
+def _lens(context: Context, roster: Roster, run: CleanRun) -> None:
+    """The lens, what it shows of other options and on other prompts, and where it settles."""
+    study, name = context.bench.study, run.agent
+    asked = tuple(mechanism_prompts(study))
+    neutral = tuple(unrelated_prompts(asked))
+    with roster.speaking(name) as model:
+        anatomy = roster.anatomy(name)
+        encoded = context.bench.encoded(neutral)
+        elsewhere = run_clean(
+            name, model, anatomy, encoded, max_nodes=study.max_nodes, keep_cache=False
+        )
+        lens = lens_table(anatomy, run)
+        controls = lens_controls_table(
+            anatomy,
+            run,
+            # Not the study's seed: the control of one agent must not depend on how another trained.
+            rng=stream(0, "lens-controls"),
+            draws=LENS_DRAWS,
+            elsewhere=elsewhere,
+            names=unrelated_names(asked, neutral),
+        )
+    scenarios = {prompt.name: prompt.scenario for prompt in asked}
+    settled, summary = stabilisation_tables(lens, scenarios, seed=0, controls=controls)
+    write_table("lens", lens, context.out)
+    write_table("lens_controls", controls, context.out)
+    write_table("stabilisation", settled, context.out)
+    write_table("stabilisation_summary", summary, context.out)
+
+
+def _change(context: Context, roster: Roster, run: CleanRun) -> pl.DataFrame:
+    """The change of attribution from the base, split into weights and input."""
+    name = base_name(context.bench.study)
+    roster = context.bench.roster([name], context.trained)
+    base = context.bench.clean_run(name, context.trained)
+    with roster.speaking(name):
+        found = base_attributions(roster.anatomy(name), base)
+    with roster.speaking(run.agent) as model:
+        return change_table(
+            model,
+            roster.anatomy(run.agent),
+            run,
+            base,
+            found,
+            everywhere=_whole_packs(roster, name, base.packs),
+        )
+
+
+def _whole_packs(roster: Roster, name: str, packs: Iterable[CleanPack]) -> Iterator[CleanPack]:
+    """The base's packs with every token, one at a time: together they would not fit."""
+    for part in packs:
+        if part.everywhere is not None:
+            yield part
+        else:
+            with roster.speaking(name) as model:
+                whole = with_every_token(model, roster.anatomy(name), part)
+            yield whole
+
+
+def patch(source: str, target: str) -> Step:
+    """One ordered pair's sweeps; an agent patched into itself is a control on few prompts."""
+
+    def step(context: Context) -> None:
+        bench = context.bench
+        roster = bench.roster([source, target], context.trained)
+        donor = bench.clean_run(source, context.trained)
+        receiver = bench.clean_run(target, context.trained)
+        chosen = bench.study.mechanisms
+        itself = source == target
+        few = range(min(chosen.self_patch_prompts, len(receiver.prompts)))
+        with roster.speaking(target) as model:
+            anatomy = roster.anatomy(target)
+            swept = [
+                patching_table(
+                    model,
+                    anatomy,
+                    donor,
+                    receiver,
+                    sites=_sites(anatomy, context),
+                    members=few if itself else None,
+                    positions=positions,
+                    write=chosen.write,
+                    memory_bytes=chosen.memory_mib << 20,
+                    progress=context.progress,
+                )
+                for positions in chosen.positions
+            ]
+        if not itself:
+            write_table("patching", pl.concat(table for table, _ in swept), context.out)
+        controls = _worst(pl.concat(table for _, table in swept))
+        if "checkpoint" in {roster.specs[name].kind for name in (source, target)}:
+            # Full checkpoints may differ in what no site writes: final norm and unembedding.
+            controls = controls.filter(pl.col("control") != "write_all")
+        write_table("controls", controls, context.out)
+
+    return step
+
+
+def _worst(controls: pl.DataFrame) -> pl.DataFrame:
+    """One row for each control, subject and prompt: the largest deviation over positions."""
+    key = ["control", "subject", "prompt"]
+    return controls.group_by(key, maintain_order=True).agg(pl.col("value").max())
+
+
+def _sites(anatomy: Anatomy, context: Context) -> tuple[Site, ...]:
+    return anatomy.sites(*context.bench.study.mechanisms.sites)
+
+
+def cross(source: str, target: str) -> Step:
+    """One ordered pair's sweeps from counterparts of the prompts."""
+
+    def step(context: Context) -> None:
+        bench = context.bench
+        roster = bench.roster([source, target], context.trained)
+        chosen = bench.study.mechanisms
+        asked = mechanism_prompts(bench.study)
+        swept: list[tuple[pl.DataFrame, pl.DataFrame]] = []
+        for change in chosen.changes:
+            pairs = changed_pairs(bench.study, change)
+            prompts = with_sources(asked, pairs)
+            donor = bench.clean_run(source, context.trained, prompts)
+            receiver = bench.clean_run(target, context.trained, prompts)
+            with roster.speaking(target) as model:
+                anatomy = roster.anatomy(target)
+                swept += [
+                    patching_table(
+                        model,
+                        anatomy,
+                        donor,
+                        receiver,
+                        sites=_sites(anatomy, context),
+                        pairs=pair_indices(tuple(prompts), pairs),
+                        positions=positions,
+                        write=chosen.write,
+                        memory_bytes=chosen.memory_mib << 20,
+                        progress=context.progress,
+                    )
+                    for positions in chosen.positions
+                ]
+        key = ["source", "target", "prompt", "source_prompt", "site", "positions", "write"]
+        patching = pl.concat(table for table, _ in swept).unique(key, maintain_order=True)
+        write_table("patching", patching, context.out)
+        write_table("controls", _worst(pl.concat(table for _, table in swept)), context.out)
+
+    return step
+
+
+def approximate(source: str, target: str, exact: str) -> Step:
+    """One ordered pair's effects in a few passes, and how well they agree with exact patches.
+
+    Args:
+        source: agent that activations would come from.
+        target: agent that they would be put into.
+        exact: the stage of the pair's exact patches.
+    """
+
+    def step(context: Context) -> None:
+        bench = context.bench
+        roster = bench.roster([source, target], context.trained)
+        donor = bench.clean_run(source, context.trained)
+        receiver = bench.clean_run(target, context.trained)
+        with roster.speaking(target) as model:
+            anatomy = roster.anatomy(target)
+            table = approximation_table(model, anatomy, donor, receiver, progress=context.progress)
+        write_table("approximations", table, context.out)
+        patching = read_table("patching", context.needs[exact])
+        write_table("agreement", agreement_table(table, patching), context.out)
+
+    return step
+
+
+def trace(source: str, target: str) -> Step:
+    """One ordered pair's paths from every head and MLP straight to the decision."""
+
+    def step(context: Context) -> None:
+        bench = context.bench
+        roster = bench.roster([source, target], context.trained)
+        donor = bench.clean_run(source, context.trained)
+        receiver = bench.clean_run(target, context.trained)
+        with roster.speaking(target) as model:
+            anatomy = roster.anatomy(target)
+            table = patch_paths(
+                model,
+                anatomy,
+                donor,
+                receiver,
+                [direct_to_decision(anatomy, site) for site in anatomy.component_sites],
+                write=bench.study.mechanisms.write,
+                memory_bytes=bench.study.mechanisms.memory_mib << 20,
+                progress=context.progress,
+            )
+        write_table("edges", table, context.out)
+
+    return step
+
+
+def compare_directions(context: Context) -> None:
+    """Both directions of every pair that was patched in both."""
+    parts = [
+        read_table("patching", folder)
+        for folder in context.needs.values()
+        if (folder / "patching.parquet").is_file()
+    ]
+    write_table("directions", directions_table(pl.concat(parts)), context.out)
