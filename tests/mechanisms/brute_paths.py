@@ -152,37 +152,39 @@ def matrices(model: Any, n: int) -> list[Tensor]:
 
 @dataclass(frozen=True)
 class Sides:
-    """Target and source on one sequence: values and output projections."""
+    """Target and source on one sequence: values, output projections, tokens that are replaced."""
 
     own: Values
     theirs: Values
     own_out: list[Tensor]
     their_out: list[Tensor]
+    own_at: list[int]
+    their_at: list[int]
 
 
-def instead(model: Any, sides: Sides, sender: Site, start: int, write: str) -> Tensor:
+def instead(model: Any, sides: Sides, sender: Site, write: str) -> Tensor:
     """What a sender's place in the model holds when the sender is the source's."""
-    layer = sender.layer or 0
+    layer, mine, theirs = sender.layer or 0, sides.own_at, sides.their_at
     name = {"head": "attn", "embed": "resid_pre"}.get(sender.kind, sender.kind)
     value = sides.own[name, layer].clone()
     if sender.kind != "head":
-        value[start:] = sides.theirs[name, layer][start:]
+        value[mine] = sides.theirs[name, layer][theirs]
         return value
     dim = sides.own["z", layer].shape[-1] // model.config.num_attention_heads
     head = slice((sender.head or 0) * dim, ((sender.head or 0) + 1) * dim)
     through = sides.own_out if write == "z" else sides.their_out
-    value[start:] += sides.theirs["z", layer][start:, head] @ through[layer][:, head].T
-    value[start:] -= sides.own["z", layer][start:, head] @ sides.own_out[layer][:, head].T
+    value[mine] += sides.theirs["z", layer][theirs, head] @ through[layer][:, head].T
+    value[mine] -= sides.own["z", layer][mine, head] @ sides.own_out[layer][:, head].T
     return value
 
 
 def heard(
     model: Any, tokens: Sequence[int], sides: Sides, sender: Site, receivers: Sequence[Site],
-    *, start: int, write: str,
+    *, write: str,
 ) -> dict[Site, Tensor]:  # fmt: skip
     """What receivers are when the sender alone has changed and all else is held."""
     names, kept = names_of(model), dict[Site, Tensor]()
-    value = instead(model, sides, sender, start, write)
+    value = instead(model, sides, sender, write)
     place = ("attn" if sender.kind == "head" else sender.kind, sender.layer or 0)
 
     def keep(site: Site, look: Callable[[Tensor], Tensor]) -> Callable[[Tensor], None]:
@@ -240,6 +242,14 @@ def setting(model: Any, receiver: Site, value: Tensor) -> list[Any]:
     return [on_output(part(model, layer, path), lambda _: value[None])]
 
 
+def replaced(prompt: EncodedPrompt, positions: str, answered: int) -> list[int]:
+    """Which tokens of a prompt, followed by some of its answer, are replaced."""
+    end = len(prompt.tokens) + answered
+    if positions in ("answer_span", "all"):
+        return list(range(0 if positions == "all" else len(prompt.tokens) - 1, end))
+    return list(dict(prompt.spans)[positions])
+
+
 @torch.no_grad()
 def brute_paths(
     roster: Roster,
@@ -261,10 +271,9 @@ def brute_paths(
         prompt: the target's prompt.
         edges: the paths.
         other: the source's prompt, of the same length; the target's unless given.
-        positions: ``answer_span`` or ``all``.
+        positions: ``answer_span``, ``all`` or a named span.
         write: ``write`` or ``z``, for heads that send.
     """
-    start = len(prompt.tokens) - 1 if positions == "answer_span" else 0
     found = np.full((len(edges), 2), -np.inf)
     runs: dict[tuple[int, ...], list[Tensor]] = {}
     for side, forms in enumerate((prompt.positive, prompt.negative)):
@@ -277,8 +286,9 @@ def brute_paths(
                 with roster.speaking(target) as model:
                     tokens = [*prompt.tokens, *read]
                     own_out = matrices(model, theirs["z", 0].shape[-1])
-                    sides = Sides(record(model, tokens), theirs, own_out, their_out)
-                    every = each_path(model, tokens, sides, edges, start=start, write=write)
+                    at = [replaced(p, positions, len(read)) for p in (prompt, other or prompt)]
+                    sides = Sides(record(model, tokens), theirs, own_out, their_out, *at)
+                    every = each_path(model, tokens, sides, edges, write=write)
                     runs[read] = [value.log_softmax(-1) for value in every]
             for row, log_p in enumerate(runs[read]):
                 at = len(prompt.tokens) - 1
@@ -289,15 +299,13 @@ def brute_paths(
 
 def each_path(
     model: Any, tokens: Sequence[int], sides: Sides, edges: Sequence[Edge],
-    *, start: int, write: str,
+    *, write: str,
 ) -> Generator[Tensor]:  # fmt: skip
     """Logits with one path patched after another."""
     values: dict[Site, dict[Site, Tensor]] = {}
     for edge in edges:
         if edge.sender not in values:
             receivers = [e.receiver for e in edges if e.sender == edge.sender]
-            values[edge.sender] = heard(
-                model, tokens, sides, edge.sender, receivers, start=start, write=write
-            )
+            values[edge.sender] = heard(model, tokens, sides, edge.sender, receivers, write=write)
         with hooked(setting(model, edge.receiver, values[edge.sender][edge.receiver])):
             yield tiny.plain_logits(model, tokens)

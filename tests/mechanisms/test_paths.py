@@ -1,6 +1,7 @@
 """Paths against brute force that shares no code with them, and against plain patches."""
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -28,6 +29,8 @@ RECEIVERS = (
     "L2.resid_post",
 )  # fmt: skip
 ANSWER = "answer_span"
+HEARS = ("k", "v", "attn", "resid_pre")
+"""Receivers through which a word that is not the last token reaches the decision."""
 
 
 def comes_after(receiver: Site, sender: Site, *, parallel: bool) -> bool:
@@ -154,6 +157,32 @@ def test_paths_from_another_prompt(
     assert values(table, edges, "p0") == pytest.approx(direct, abs=1e-10)
     assert set(table["source_prompt"]) == {"p3"}
     assert table["effect"].abs().min() > 1e-9
+
+
+@pytest.mark.parametrize("family", ["llama", "gemma2", "gpt_neox"])
+def test_paths_from_named_words(worlds: Worlds, everywhere: Everywhere, family: str):
+    """Senders at a word alone, of prompts of two lengths; receivers hear it there and later."""
+    shared = worlds(family, forms="multi", n=2)
+    places = ((4, 5, 11), (3, 9, 10))
+    marked = [
+        replace(prompt, spans=(("word", at),))
+        for prompt, at in zip(shared.prompts, places, strict=True)
+    ]
+    assert len(marked[0].tokens) != len(marked[1].tokens)
+    here = World(shared.roster, tuple(marked), {})
+    edges = every_edge(parallel=here.anatomy().parallel)[::5]
+    last = here.anatomy().n_layers - 1
+    texts = (f"L1.mlp>L{last}.h3.q", f"L0.h1>L{last}.mlp", f"L2.mlp>L{last}.resid_post")
+    deaf = [parse_edge(text) for text in texts]
+    edges = [*(edge for edge in edges if edge.receiver.kind in HEARS), *deaf]
+    table = patched(here, edges, runs=everywhere, pairs=[(0, 1)], positions="word")
+    direct = brute_paths(
+        here.roster, "game", "moral", marked[0], edges, other=marked[1], positions="word"
+    )
+    assert values(table, edges, "p0") == pytest.approx(direct, abs=1e-10)
+    effects = table["effect"].abs().to_numpy()
+    assert effects[: -len(deaf)].min() > 1e-9
+    assert effects[-len(deaf) :].max() < 1e-11, "the decision reads no word of the last layer"
 
 
 def plain(here: World, sites: Sequence[Site], runs: Any, **chosen: Any) -> Any:
