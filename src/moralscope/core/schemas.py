@@ -397,6 +397,89 @@ SCHEMAS: dict[str, tuple[str, str, str]] = {
         effect            | number | nats   | patched minus baseline log-odds through this path only
         """,
     ),
+    "circuits": (
+        "a circuit: a set of sites that was searched for",
+        "source target positions write circuit",
+        """
+        source       | text     | name   | agent that activations come from
+        target       | text     | name   | agent that they are put into
+        positions    | text     | one of | answer_span, all, or a named span
+        write        | text     | one of | write (source's own contribution) or z
+        circuit      | text     | name   | tells circuits of one pair apart
+        method       | text     | one of | forward, backward, forward_backward, exhaustive
+        goal         | text     | one of | share (of the full swap's effect) or flip (of the decision)
+        threshold    | number   | share  | what was asked for: of the effect, or of the prompts that the full swap flips
+        sites        | text     | site   | most important first, joined by +
+        n_sites      | integer  | count  | sites
+        share        | number   | share  | of the full swap's effect that they reach together, mean towards the source
+        flipped      | number?  | share  | of the prompts flipped by the full swap that they flip; null: it flips none
+        reached      | flag     | yes or no | whether they reach the goal; if not, the best set that the search met
+        minimal      | flag     | yes or no | whether every smaller set of candidates was tried
+        n_candidates | integer  | count  | sites to choose from
+        top_k        | integer? | count  | only so many of them, with the largest single effects, were used; null: all
+        n_sets       | integer  | count  | sets that were evaluated
+        n_prompts    | integer  | count  | prompts averaged over
+        """,
+    ),
+    "circuit_curves": (
+        "a set of sites, or everything but it",
+        "source target positions write circuit curve sets size draw",
+        """
+        source    | text    | name   | agent that activations come from
+        target    | text    | name   | agent that they are put into
+        positions | text    | one of | answer_span, all, or a named span
+        write     | text    | one of | write or z
+        circuit   | text    | name   | as in circuits
+        curve     | text    | one of | faithfulness (the set is patched) or completeness (everything but it is)
+        sets      | text    | one of | circuit (its first sites), random (sets of the same kinds) or layers (whole layers)
+        size      | integer | count  | sites of the set
+        draw      | integer | count  | which growing sequence of random sets, from 0; 0 for the others
+        share     | number  | share  | of the full swap's effect that is reached
+        """,
+    ),
+    "circuit_stability": (
+        "a circuit of one wording in another",
+        "source target positions write wording_a wording_b",
+        """
+        source          | text   | name   | agent that activations come from
+        target          | text   | name   | agent that they are put into
+        positions       | text   | one of | answer_span, all, or a named span
+        write           | text   | one of | write or z
+        wording_a       | text   | name   | where the circuit was found
+        wording_b       | text   | name   | where it is tried
+        overlap         | number | share  | Jaccard index of the circuits of the two wordings
+        overlap_random  | number | share  | mean of random sets of the same sizes and kinds
+        overlap_p       | number | probability | of the mean overlap over all pairs under random sets, one-sided; the same in every row
+        transfer        | number | share  | of the full swap's effect in wording b that the circuit of a reaches
+        transfer_random | number | share  | mean of random sets of the same size and kinds
+        transfer_p      | number | probability | of the mean transfer over all pairs under random sets, one-sided; the same in every row
+        """,
+    ),
+    "localisation": (
+        "an ordered pair of agents",
+        "source target positions write",
+        """
+        source      | text    | name   | agent that activations come from
+        target      | text    | name   | agent that they are put into
+        positions   | text    | one of | answer_span, all, or a named span
+        write       | text    | one of | write or z
+        n_eff       | number? | sites  | participation ratio of the mean effects of single sites; null: all are zero
+        gini        | number? | ratio  | Gini coefficient of their sizes; null: all are zero
+        null_low    | number? | sites  | 5% quantile of n_eff with effects permuted over sites of a kind in every unit; null: fewer than two units
+        null_median | number? | sites  | its median
+        null_high   | number? | sites  | its 95% quantile
+        p           | number? | probability | of an n_eff this small under that null, one-sided
+        p_floor     | number? | probability | smallest p that this design can reach
+        top_share   | number  | share  | of the full swap's effect that the top sites reach together
+        n_top       | integer | count  | top sites
+        threshold   | number  | share  | what they were to reach
+        word        | text    | one of | localised, distributed, neither shown, not identified by this design
+        n_sites     | integer | count  | sites
+        n_prompts   | integer | count  | prompts
+        unit        | text    | one of | unit of replication: prompt or scenario
+        n_units     | integer | count  | units
+        """,
+    ),
     "gates": (
         "a gate on a subject",
         "gate subject",
