@@ -6,6 +6,11 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 PIN = $(shell grep '^$(1)==' constraints.txt)
 INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
+PEERS := .venv-peers
+PEERS_READY := $(PEERS)/.ready
+PEER_PIN = $(shell grep -h '^$(1)==' constraints.txt constraints-peers.txt)
+PEER_INSTALL := $(PEERS)/bin/python -m pip install --quiet --disable-pip-version-check \
+	--constraint constraints.txt --constraint constraints-peers.txt
 COVERAGE := --cov --cov-report=term --cov-fail-under=90
 
 .DEFAULT_GOAL := help
@@ -42,7 +47,19 @@ test-fast: $(READY) ## The tests that a developer runs all the time
 check: lint types imports docs wheel test ## Everything that CI checks
 
 bench: $(READY) ## Compare with peers; writes benchmarks/results.json
+	@$(MAKE) --no-print-directory $(PEERS_READY) || \
+		echo "$(PEERS) cannot be set up: comparisons with other libraries will be null"
 	$(BIN)/python -m benchmarks.run
+
+# Other libraries stay out of .venv. The stamp goes first and comes last: a partial environment
+# is never taken for a whole one.
+$(PEERS_READY): constraints.txt constraints-peers.txt
+	@echo "Setting up $(PEERS) (once; a few minutes)"
+	@rm -f $(PEERS_READY)
+	$(PYTHON) -m venv $(PEERS)
+	$(PEER_INSTALL) $(call PEER_PIN,torch)
+	$(PEER_INSTALL) $(call PEER_PIN,transformer-lens) $(call PEER_PIN,nnsight)
+	@touch $(PEERS_READY)
 
 docs: $(READY) ## Build the documentation into site/, warnings are errors
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet --strict

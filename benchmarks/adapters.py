@@ -1,4 +1,4 @@
-"""Who is compared? Two agents with adapters on every linear layer, un-merged, on one base.
+"""Who is compared? Agents with adapters on every linear layer, un-merged, on one base.
 
 Their factors are random: speed does not depend on what was learned. ``B`` is not zero, as it
 would be before training, so that the agents differ and a patch that does nothing is noticed.
@@ -33,14 +33,26 @@ def randomise(wrapped: nn.Module, seed: int) -> None:
             parameter.copy_(torch.randn(parameter.shape, generator=generator) * SCALE)
 
 
-def two_agents(base: LoadedModel, rank: int, folder: Path) -> Roster:
-    """A roster of ``source`` and ``target``, adapters of which were saved and loaded again."""
-    for seed, name in enumerate((SOURCE, TARGET)):
+def names(count: int) -> tuple[str, ...]:
+    """Names of agents: ``source``, ``target``, and others by number."""
+    return (SOURCE, TARGET, *(f"agent-{number}" for number in range(3, count + 1)))[:count]
+
+
+def agents(base: LoadedModel, rank: int, folder: Path, *, count: int = 2) -> Roster:
+    """A roster of agents the adapters of which were saved in folders and loaded again.
+
+    Args:
+        base: what they share; its layers carry the adapters afterwards.
+        rank: of the adapters.
+        folder: where they are saved, each under its agent's name.
+        count: how many; ``source`` and ``target`` come first.
+    """
+    for seed, name in enumerate(names(count)):
         with adapted(base, LoraSettings(rank=rank), seed) as wrapped:
             randomise(wrapped, seed)
             untyped: Any = wrapped
             save_adapter(untyped, folder / name, base.source.name)
     roster = Roster(base)
-    for name in (SOURCE, TARGET):
+    for name in names(count):
         roster.add(AgentSpec(name=name, base=base.source.name, adapter=str(folder / name)))
     return roster

@@ -1,9 +1,9 @@
 """How much faster are patches as rows than one forward a patch, and are they the same numbers?
 
-All heads and MLPs of one agent are patched with another's writes at the answer span of one
-prompt. By hooks this takes one whole forward a site, so only a sample of sites is run that way
-and its time scaled to all of them; rows run every site. Both ways need a clean run of source
-and target first; those are timed too and stated apart.
+All heads and MLPs of one agent are patched with another's writes at the answer span of every
+prompt. By hooks this takes one whole forward a patch, so only a sample is run that way and its
+time scaled to all of them; rows run every one. Both ways need clean runs of source and target
+first; those are timed too and stated apart.
 """
 
 from __future__ import annotations
@@ -12,33 +12,19 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
-import torch
 
 from benchmarks.adapters import SOURCE, TARGET
 from benchmarks.arithmetic import SpanSize, matrix_rate, sweep_operations
 from benchmarks.plain import PlainRun, patch_by_hook, plain_run
+from benchmarks.sampling import Sampled, spread, spread_cells
 from benchmarks.settings import Settings
-from benchmarks.timing import Timed, take_turns
+from benchmarks.timing import Entry, Timed, take_turns
 from moralscope.core.site import Site
-from moralscope.core.streams import stream
 from moralscope.mechanisms.clean import CleanRun, run_clean, span_of
 from moralscope.mechanisms.edits import Intervention
-from moralscope.mechanisms.patching import sweep_prompt
+from moralscope.mechanisms.sweeps import Sweep, sweep
 from moralscope.models.rendering import EncodedPrompt
 from moralscope.models.roster import Roster
-
-Entry = dict[str, object]
-
-
-def sample_sites(sites: Sequence[Site], settings: Settings) -> tuple[int, ...]:
-    """Indices of the sites that are patched by hooks as well: heads and MLPs, at random."""
-    rng = stream(0, "benchmark", "sites")
-    chosen: list[int] = []
-    for kind, wanted in (("head", settings.sampled_heads), ("mlp", settings.sampled_mlps)):
-        found = [i for i, site in enumerate(sites) if site.kind == kind]
-        picked = rng.choice(len(found), size=min(wanted, len(found)), replace=False)
-        chosen += [found[i] for i in picked]
-    return tuple(sorted(chosen))
 
 
 def _speaking(roster: Roster, name: str, job: Callable[[Any], Any]) -> Callable[[], Any]:
@@ -51,72 +37,80 @@ def _speaking(roster: Roster, name: str, job: Callable[[Any], Any]) -> Callable[
     return run
 
 
-def compare(roster: Roster, prompt: EncodedPrompt, settings: Settings) -> dict[str, Entry]:
+def compare(
+    roster: Roster, prompts: Sequence[EncodedPrompt], settings: Settings
+) -> dict[str, Entry]:
     """The entries ``answer_span_vs_hooks`` and ``answer_span_vs_arithmetic_floor``."""
     anatomy = roster.anatomy(TARGET)
     sites = anatomy.component_sites
-    sample = sample_sites(sites, settings)
     interventions = [Intervention((site,)) for site in sites]
+    wanted = {"head": settings.sampled_heads, "mlp": settings.sampled_mlps}
+    cells = spread_cells(sites, wanted, spread(len(prompts), settings.sampled_prompts))
 
-    def rows_clean(name: str) -> Callable[[], Any]:
-        return _speaking(roster, name, lambda model: run_clean(name, model, anatomy, [prompt]))
+    def rows_clean(name: str) -> Callable[[], CleanRun]:
+        return _speaking(roster, name, lambda model: run_clean(name, model, anatomy, prompts))
 
-    def hooks_clean(name: str) -> Callable[[], Any]:
-        return _speaking(roster, name, lambda model: plain_run(model, anatomy, prompt))
+    def hooks_clean(name: str) -> Callable[[], list[PlainRun]]:
+        return _speaking(
+            roster, name, lambda model: [plain_run(model, anatomy, prompt) for prompt in prompts]
+        )
 
     ours: tuple[CleanRun, CleanRun] = (rows_clean(SOURCE)(), rows_clean(TARGET)())
-    theirs: tuple[PlainRun, PlainRun] = (hooks_clean(SOURCE)(), hooks_clean(TARGET)())
-
-    def sweep(model: Any) -> tuple[float, torch.Tensor]:
-        return sweep_prompt(model, anatomy, ours[0], ours[1], member=0, interventions=interventions)
+    theirs: tuple[list[PlainRun], list[PlainRun]] = (hooks_clean(SOURCE)(), hooks_clean(TARGET)())
 
     def one_by_one(model: Any) -> list[float]:
         return [
-            patch_by_hook(model, anatomy, prompt, sites[i], source=theirs[0], target=theirs[1])
-            for i in sample
-        ]
+            patch_by_hook(
+                model, anatomy, prompts[cell.prompt], sites[cell.site],
+                source=theirs[0][cell.prompt], target=theirs[1][cell.prompt],
+            )
+            for cell in cells
+        ]  # fmt: skip
 
     times = take_turns(
         {
             "rows, clean run of source": rows_clean(SOURCE),
             "rows, clean run of target": rows_clean(TARGET),
-            "rows": _speaking(roster, TARGET, sweep),
+            "rows": _speaking(
+                roster, TARGET, lambda model: sweep(model, anatomy, *ours, interventions)
+            ),
             "hooks, clean run of source": hooks_clean(SOURCE),
             "hooks, clean run of target": hooks_clean(TARGET),
             "hooks": _speaking(roster, TARGET, one_by_one),
         },
         settings.repeats,
     )
-    baseline, patched = times["rows"].result
-    by_hooks = np.array(times["hooks"].result)
-    deviation = {
-        "max_abs_log_odds_over_sample": float(
-            np.abs(patched[list(sample)].numpy() - by_hooks).max()
-        ),
-        "abs_log_odds_of_clean_target": abs(baseline - theirs[1].log_odds),
-        "largest_effect_in_sample": float(np.abs(by_hooks - theirs[1].log_odds).max()),
-        "allowed": 1e-4,
-    }
-    part = ours[1].packs[0]
-    span = span_of(part, 0, len(prompt.tokens), len(prompt.positive + prompt.negative))
-    size = SpanSize(len(span.nodes), len(span.prefix), len(set(part.pack.token.tolist())))
-    floor = _floor(roster, sites, size, times["rows"], settings)
-    versus_hooks = _versus_hooks(times, len(sites), sample, sites, prompt)
+    hooked = _versus_hooks(times, sites, prompts, cells)
+    deviation = _deviation(times, cells, [run.log_odds for run in theirs[1]])
     return {
-        "answer_span_vs_hooks": {**versus_hooks, "deviation": deviation},
-        "answer_span_vs_arithmetic_floor": floor,
+        "answer_span_vs_hooks": {**hooked, "deviation": deviation},
+        "answer_span_vs_arithmetic_floor": _floor(roster, ours[1], sites, times["rows"], settings),
+    }
+
+
+def _deviation(times: dict[str, Timed], cells: Sequence[Sampled], clean: Sequence[float]) -> Entry:
+    found: Sweep = times["rows"].result
+    rows = np.array([float(found.patched[cell.site, cell.prompt]) for cell in cells])
+    hooks = np.array(times["hooks"].result)
+    return {
+        "max_abs_log_odds_over_sample": float(np.abs(rows - hooks).max()),
+        "abs_log_odds_of_clean_target": float(np.abs(found.baseline.numpy() - clean).max()),
+        "largest_effect_in_sample": float(
+            np.abs(hooks - [clean[cell.prompt] for cell in cells]).max()
+        ),
+        "allowed": 1e-4,
     }
 
 
 def _versus_hooks(
     times: dict[str, Timed],
-    n_sites: int,
-    sample: Sequence[int],
     sites: Sequence[Site],
-    prompt: EncodedPrompt,
+    prompts: Sequence[EncodedPrompt],
+    cells: Sequence[Sampled],
 ) -> Entry:
-    ours, each = times["rows"].median, times["hooks"].median / len(sample)
-    peer = each * n_sites
+    count = len(sites) * len(prompts)
+    ours, each = times["rows"].median, times["hooks"].median / len(cells)
+    peer = each * count
     clean = {name: t.median for name, t in times.items() if "clean" in name}
     ours_whole = ours + sum(v for k, v in clean.items() if k.startswith("rows"))
     peer_whole = peer + sum(v for k, v in clean.items() if k.startswith("hooks"))
@@ -126,24 +120,39 @@ def _versus_hooks(
         "ours_seconds": ours,
         "peer_seconds": peer,
         "clean_run_seconds": clean,
-        "ours": f"{n_sites} sites of one prompt of {len(prompt.tokens)} tokens, all patched",
-        "peer": f"one forward a site with a hook; {len(sample)} sites measured, {each:.4g} s "
-        f"each, scaled to {n_sites}",
+        "ours": f"{len(sites)} sites of {len(prompts)} prompts, all patched",
+        "peer": f"one forward a patch with a hook; {len(cells)} measured in each turn, "
+        f"{each:.4g} s each, scaled to {count}",
         "note": "ratio compares the sweeps alone; ratio_with_clean_runs adds to each side its "
         "clean runs of source and target",
-        "sample": [str(sites[i]) for i in sample],
+        "tokens": sorted({len(prompt.tokens) for prompt in prompts}),
+        "sample": [f"{sites[cell.site]} of prompt {cell.prompt}" for cell in cells],
         "adapters": "on, un-merged, both agents",
         "turns": {"rows": times["rows"].seconds, "hooks, sample": times["hooks"].seconds},
     }
 
 
+def _sizes(run: CleanRun) -> list[SpanSize]:
+    """What a row of each prompt is."""
+    found: list[SpanSize] = []
+    for part in run.packs:
+        for position, member in enumerate(part.pack.members):
+            prompt = run.prompts[member]
+            forms = prompt.positive + prompt.negative
+            span = span_of(part, position, len(prompt.tokens), len(forms))
+            tokens = {token for form in forms for token in form}
+            found.append(SpanSize(len(span.nodes), len(span.prefix), len(tokens)))
+    return found
+
+
 def _floor(
-    roster: Roster, sites: Sequence[Site], size: SpanSize, rows: Timed, settings: Settings
+    roster: Roster, run: CleanRun, sites: Sequence[Site], rows: Timed, settings: Settings
 ) -> Entry:
+    sizes = _sizes(run)
     with roster.speaking(TARGET):
         anatomy = roster.anatomy(TARGET)
-        operations = sweep_operations(anatomy, sites, size)
-        rate = matrix_rate(anatomy, len(sites) * size.span, seconds=settings.rate_seconds)
+        operations = sum(sweep_operations(anatomy, sites, size) for size in sizes)
+        rate = matrix_rate(anatomy, len(sites) * sizes[0].span, seconds=settings.rate_seconds)
     floor = operations / rate
     return {
         "ratio": floor / rows.median,

@@ -6,14 +6,14 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
+import polars as pl
 import torch
 from torch import Tensor
 
 from benchmarks.adapters import TARGET, randomise
-from benchmarks.answer_span import Entry
 from benchmarks.plain import PaddedBatch, log_odds, option_by_option, pad, padded_log_p
 from benchmarks.settings import Settings
-from benchmarks.timing import Timed, take_turns
+from benchmarks.timing import Entry, Timed, take_turns
 from moralscope.core.decision import Prompt
 from moralscope.games import expected_rewards, get_game, get_opponent, get_reward
 from moralscope.mechanisms.attribution import attribution_tables
@@ -94,34 +94,47 @@ def _score_set(
 def compare_attribution(
     roster: Roster, prompts: Sequence[EncodedPrompt], settings: Settings
 ) -> dict[str, Entry]:
-    """The entry ``attribution_cost_in_tree_forwards``."""
-    anatomy = roster.anatomy(TARGET)
-    with roster.speaking(TARGET) as model:
+    """The entry ``attribution_cost_in_tree_forwards``, over every agent of the roster."""
 
-        def attribute() -> Any:
-            run = run_clean(TARGET, model, anatomy, prompts, keep_cache=False)
+    def attribute(name: str) -> Any:
+        with roster.speaking(name) as model:
+            anatomy = roster.anatomy(name)
+            run = run_clean(name, model, anatomy, prompts, keep_cache=False)
             return attribution_tables(anatomy, run)
 
-        times = take_turns(
-            {"attribution": attribute, "forward": lambda: score(model, prompts)}, settings.repeats
-        )
-    ours, forward = times["attribution"], times["forward"]
-    _, completeness = ours.result
+    def forward(name: str) -> Any:
+        with roster.speaking(name) as model:
+            return score(model, prompts)
+
+    jobs = {"attribution": attribute, "forward": forward}
+    times = take_turns(
+        {
+            f"{job}, {name}": lambda run=run, name=name: run(name)
+            for name in roster.specs
+            for job, run in jobs.items()
+        },
+        settings.repeats,
+    )
+    medians = {job: [times[f"{job}, {name}"].median for name in roster.specs] for job in jobs}
+    ours, peer = (sum(medians[job]) for job in jobs)
+    each = [a / f for a, f in zip(*medians.values(), strict=True)]
+    completeness = pl.concat([times[f"attribution, {n}"].result[1] for n in roster.specs])
     return {
         "attribution_cost_in_tree_forwards": {
-            "ratio": ours.median / forward.median,
+            "ratio": ours / peer,
+            "each_agent": dict(zip(roster.specs, each, strict=True)),
             "better": "lower",
-            "ours_seconds": ours.median,
-            "peer_seconds": forward.median,
-            "ours": f"{len(prompts)} prompts run with capture, every head and MLP attributed, "
-            "tables written",
-            "peer": "the same prompts scored as one tree",
+            "ours_seconds": ours,
+            "peer_seconds": peer,
+            "ours": f"{len(prompts)} prompts run with capture by each of {len(each)} agents, every "
+            "head and MLP attributed, tables written; the agents' median times added",
+            "peer": "the same prompts scored by the same agents, each as one tree",
             "adapters": ON,
             "deviation": {
                 "max_abs_completeness_error": float(completeness["error"].abs().max()),
                 "max_abs_logit_diff": float(completeness["logit_diff"].abs().max()),
             },
-            "turns": {"attribution": ours.seconds, "forward": forward.seconds},
+            "turns": {name: timed.seconds for name, timed in times.items()},
         }
     }
 

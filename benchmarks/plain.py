@@ -163,6 +163,32 @@ def plain_run(model: nn.Module, anatomy: Anatomy, prompt: EncodedPrompt) -> Plai
 
 
 @torch.no_grad()
+def keep_by_hooks(model: nn.Module, anatomy: Anatomy, tokens: Tokens) -> dict[str, list[Tensor]]:
+    """What each layer computes at every token of one sequence, kept by plain hooks.
+
+    Returns:
+        For each layer ``(tokens, dim)``: ``head``, the input of the output projection, all heads
+        side by side; ``attn``, its output; ``mlp``, the MLP's output.
+    """
+    kept: dict[str, list[Tensor]] = {"head": [], "attn": [], "mlp": []}
+    handles: list[Any] = []
+    for block in anatomy.blocks:
+        handles += [
+            block.out_proj.register_forward_pre_hook(
+                lambda _, args: kept["head"].append(args[0][0])
+            ),
+            block.out_proj.register_forward_hook(lambda *told: kept["attn"].append(told[2][0])),
+            block.mlp.register_forward_hook(lambda *told: kept["mlp"].append(told[2][0])),
+        ]
+    try:
+        model(input_ids=torch.tensor([tokens]), logits_to_keep=1, use_cache=False)
+    finally:
+        for handle in handles:
+            handle.remove()
+    return kept
+
+
+@torch.no_grad()
 def patch_by_hook(
     model: nn.Module,
     anatomy: Anatomy,

@@ -9,6 +9,7 @@ comparison that was not made is null, with the reason.
 from __future__ import annotations
 
 import argparse
+import copy
 import json
 import sys
 import tempfile
@@ -16,11 +17,12 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from benchmarks import answer_span, packed
-from benchmarks.adapters import two_agents
-from benchmarks.answer_span import Entry
+from benchmarks import answer_span, libraries, packed
+from benchmarks.adapters import SOURCE, agents
+from benchmarks.peer_jobs import full_models
+from benchmarks.peer_process import NNSIGHT, TRANSFORMERLENS, Library, PeerError, driver_command
 from benchmarks.settings import QUICK, Settings
-from benchmarks.timing import environment
+from benchmarks.timing import Entry, environment
 from moralscope.core.decision import Prompt
 from moralscope.core.errors import MoralscopeError
 from moralscope.core.files import write_json
@@ -40,12 +42,7 @@ KEYS = (
     "scoring_vs_padded",
     "scoring_vs_option_by_option",
 )
-_OTHER_LIBRARIES = {
-    "answer_span_vs_transformerlens": "needs TransformerLens in an environment of its own",
-    "answer_span_vs_nnsight": "needs nnsight in an environment of its own",
-    "all_position_vs_transformerlens": "needs TransformerLens in an environment of its own, and "
-    "patches at all positions, which are not implemented",
-}
+_NOT_ASKED = "needs a whole run: a quick one leaves other libraries out"
 
 
 def _spread(prompts: Sequence[Prompt], wanted: int) -> tuple[Prompt, ...]:
@@ -53,13 +50,27 @@ def _spread(prompts: Sequence[Prompt], wanted: int) -> tuple[Prompt, ...]:
     return tuple(prompts[:: max(1, len(prompts) // wanted)][:wanted])
 
 
-def run_benchmarks(base: LoadedModel, settings: Settings, folder: Path) -> dict[str, object]:
+def other_libraries(settings: Settings) -> libraries.Commands:
+    """How other libraries are started here, or why they are not."""
+    found: dict[Library, Sequence[str] | str] = {}
+    for library in (TRANSFORMERLENS, NNSIGHT):
+        try:
+            found[library] = driver_command(library) if settings.peers else _NOT_ASKED
+        except PeerError as problem:
+            found[library] = str(problem)
+    return found
+
+
+def run_benchmarks(
+    base: LoadedModel, settings: Settings, folder: Path, *, others: libraries.Commands
+) -> dict[str, object]:
     """Every comparison on one model.
 
     Args:
         base: the model, in float32 on the processor; it carries adapters afterwards.
         settings: how much to measure.
-        folder: where the agents' adapters are put.
+        folder: where the agents' adapters are put, and what other libraries are given.
+        others: how other libraries are started, or why they are not.
 
     Returns:
         Ratios by key, ``details`` by key, and what they were measured on.
@@ -68,15 +79,18 @@ def run_benchmarks(base: LoadedModel, settings: Settings, folder: Path) -> dict[
     where = environment()
     asked = _spread(tuple(structured(assignments=("same",))), settings.structured)
     encoded = encode_all(base.tokenizer, asked)
-    others = encode_all(base.tokenizer, _spread(tuple(balanced(clusters())), settings.balanced))
+    varied = encode_all(base.tokenizer, _spread(tuple(balanced(clusters())), settings.balanced))
     details: dict[str, Entry] = dict(packed.compare_training(base, asked, settings))
-    roster = two_agents(base, settings.rank, folder)
-    details.update(answer_span.compare(roster, encoded[0], settings))
+    plain = copy.deepcopy(base.model)  # before adapters are put around the base's layers
+    roster = agents(base, settings.rank, folder, count=settings.agents)
+    details.update(answer_span.compare(roster, encoded, settings))
+    models = full_models(plain, folder / SOURCE, base.source.folder)
+    details.update(
+        libraries.compare(models, roster, encoded, settings, commands=others, folder=folder)
+    )
     details.update(packed.compare_attribution(roster, encoded, settings))
-    sets = {"structured": encoded, "balanced clusters": others}
+    sets = {"structured": encoded, "balanced clusters": varied}
     details.update(packed.compare_scoring(roster, sets, settings))
-    for key, reason in _OTHER_LIBRARIES.items():
-        details[key] = {"ratio": None, "reason": reason}
     return {
         **{key: details[key]["ratio"] for key in KEYS},
         "details": {key: details[key] for key in KEYS},
@@ -98,7 +112,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         base = load_model(locate_model(chosen.model))
         with tempfile.TemporaryDirectory() as folder:
-            results = run_benchmarks(base, QUICK if chosen.quick else Settings(), Path(folder))
+            settings = QUICK if chosen.quick else Settings()
+            others = other_libraries(settings)
+            results = run_benchmarks(base, settings, Path(folder), others=others)
         write_json(chosen.out, results)
     except MoralscopeError as error:
         print(error, file=sys.stderr)

@@ -21,6 +21,9 @@ import torch
 
 from moralscope import __version__
 
+Entry = dict[str, object]
+"""What the results say of one comparison."""
+
 _LIBRARIES = ("torch", "transformers", "peft", "numpy")
 
 

@@ -10,10 +10,10 @@ from typing import Any
 import pytest
 import tiny
 import torch
-from benchmarks.adapters import SOURCE, TARGET, two_agents
+from benchmarks.adapters import SOURCE, TARGET, agents
 from benchmarks.arithmetic import SpanSize, linear_operations, sweep_operations
 from benchmarks.plain import log_odds, option_by_option, pad, padded_log_p, patch_by_hook, plain_run
-from benchmarks.run import KEYS, main, run_benchmarks
+from benchmarks.run import KEYS, main, other_libraries, run_benchmarks
 from benchmarks.settings import QUICK
 from benchmarks.timing import take_turns
 from torch.utils.flop_counter import FlopCounterMode
@@ -30,7 +30,8 @@ MEASURED = tuple(k for k in KEYS if "transformerlens" not in k and "nnsight" not
 @pytest.fixture(scope="module")
 def results(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     base = tiny.loaded(tiny.tiny_model("llama", dtype=torch.float32))
-    return run_benchmarks(base, QUICK, tmp_path_factory.mktemp("agents"))
+    folder = tmp_path_factory.mktemp("agents")
+    return run_benchmarks(base, QUICK, folder, others=other_libraries(QUICK))
 
 
 def test_every_key_has_a_finite_ratio_or_a_reason(results: dict[str, Any]):
@@ -55,6 +56,14 @@ def test_ratios_are_those_of_the_stated_times(results: dict[str, Any]):
         ours, peer = entry["ours_seconds"], entry["peer_seconds"]
         lower = key == "attribution_cost_in_tree_forwards"
         assert entry["ratio"] == pytest.approx(ours / peer if lower else peer / ours)
+
+
+def test_attribution_is_that_of_every_agent(results: dict[str, Any]):
+    entry = results["details"]["attribution_cost_in_tree_forwards"]
+    each = entry["each_agent"]
+    assert list(each) == [SOURCE, TARGET]
+    assert min(each.values()) <= entry["ratio"] <= max(each.values())
+    assert 0 < entry["deviation"]["max_abs_completeness_error"] < 1e-5
 
 
 def test_clean_runs_are_counted_on_both_sides(results: dict[str, Any]):
@@ -87,7 +96,8 @@ def test_fast_and_plain_agree(results: dict[str, Any]):
 
 
 def test_heads_and_mlps_are_sampled(results: dict[str, Any]):
-    sites = [parse_site(s) for s in results["details"]["answer_span_vs_hooks"]["sample"]]
+    told = results["details"]["answer_span_vs_hooks"]["sample"]
+    sites = [parse_site(name.partition(" of prompt ")[0]) for name in told]
     assert sorted(site.kind for site in sites) == ["head", "head", "mlp"]
     assert len(set(sites)) == 3
 
@@ -126,7 +136,7 @@ def test_peers_score_as_a_plain_call_does(forms: str):
 
 @pytest.mark.parametrize("forms", ["single", "several"])
 def test_hooks_patch_every_site_as_rows_do(forms: str, tmp_path: Path):
-    roster = two_agents(tiny.loaded(tiny.tiny_model("llama", dtype=torch.float32)), 4, tmp_path)
+    roster = agents(tiny.loaded(tiny.tiny_model("llama", dtype=torch.float32)), 4, tmp_path)
     (prompt,) = tiny.token_prompts(1, forms=forms)
     anatomy = roster.anatomy(TARGET)
     plain, clean = {}, {}
@@ -154,7 +164,7 @@ def test_hooks_patch_every_site_as_rows_do(forms: str, tmp_path: Path):
 
 
 def test_operations_are_those_that_torch_counts(tmp_path: Path):
-    roster = two_agents(tiny.loaded(tiny.tiny_model("llama", dtype=torch.float32)), 4, tmp_path)
+    roster = agents(tiny.loaded(tiny.tiny_model("llama", dtype=torch.float32)), 4, tmp_path)
     with roster.speaking(TARGET) as model:
         anatomy = dissect(model)
         block = anatomy.blocks[1]
