@@ -2,9 +2,9 @@
 
 For an ordered pair (source, target) each site of the target is replaced by the source's, one at a
 time or in named sets, and the effect on the decision is measured (``mechanisms.sweeps``). The site
-``all`` is the full swap: the ceiling with which every site is compared. Two controls are measured
-in the same passes: writing *every* site at once must reproduce the source, and patching an agent
-into itself must do nothing.
+``all`` is the full swap: the ceiling with which every site is compared, left out where the options
+of two prompts do not correspond. Two controls are measured in the same passes: writing *every* site
+at once must reproduce the source, and patching an agent into itself must do nothing.
 
 Two directions of one pair are compared in ``directions_table``: with ``e(a to b)`` the effect of
 putting a's activity into b,
@@ -16,6 +16,7 @@ A site that carries the difference as such has equal and opposite effects and no
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import polars as pl
@@ -126,7 +127,8 @@ def patching_table(
         for group, value in zip(chosen, found.patched[: len(chosen), at], strict=True):
             rows.append({**place, **_site_columns(group), **_effect(baseline, float(value))})
         ceiling = float(found.full_swap[at])
-        rows.append({**place, **_site_columns((Site("all"),)), **_effect(baseline, ceiling)})
+        if not math.isnan(ceiling):
+            rows.append({**place, **_site_columns((Site("all"),)), **_effect(baseline, ceiling)})
     controls = _controls(source, target, found, covers=covers)
     return from_rows("patching", rows), from_rows("controls", controls)
 

@@ -18,7 +18,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from moralscope.core.errors import AgentError
+from moralscope.core.errors import AgentError, PromptError
 from moralscope.core.progress import Progress, ProgressEvent, silent
 from moralscope.mechanisms.clean import CleanRun
 from moralscope.mechanisms.donors import Donor, Write, donor_for
@@ -58,7 +58,8 @@ class Sweep:
         pairs: the prompts, in the order asked for.
         baseline: the target's own log-odds, ``(pairs,)``.
         patched: with each intervention, ``(interventions, pairs)``.
-        full_swap: the source's own answer read with the target's options, ``(pairs,)``.
+        full_swap: the source's own answer read with the target's options, ``(pairs,)``; NaN where
+            the options do not align, which only patches at a named span allow.
     """
 
     pairs: tuple[tuple[int, int], ...]
@@ -188,12 +189,24 @@ def sweep(
         donors=lambda segment: [donor_for(source, segment)],
         write=write, task=task, progress=progress,
     )  # fmt: skip
-    swaps = [full_swap(source, target, mine, theirs) for mine, theirs in chosen]
+    swaps = [
+        full_swap(source, target, mine, theirs) if _options_align(source, target, mine, theirs)
+        else float("nan")
+        for mine, theirs in chosen
+    ]  # fmt: skip
     where_is = {pair: at for at, pair in enumerate(_in_order(segments))}
     order = [where_is[pair] for pair in chosen]
     return Sweep(
         chosen, baseline[order], patched[:, order], torch.tensor(swaps, dtype=torch.float64)
     )
+
+
+def _options_align(source: CleanRun, target: CleanRun, member: int, source_member: int) -> bool:
+    try:
+        align(target.prompts[member], source.prompts[source_member], ANSWER_SPAN)
+    except PromptError:
+        return False
+    return True
 
 
 def _in_order(segments: Sequence[Segment]) -> list[tuple[int, int]]:
