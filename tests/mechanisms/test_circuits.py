@@ -50,7 +50,7 @@ def test_every_search_finds_a_smallest_set_where_effects_add_up(search, drawn, t
     assert found.minimal == (search is exhaustive)
     # Most important first.
     by_site = dict(zip(heads(len(drawn)), drawn, strict=True))
-    assert [by_site[s] for s in found.sites] == sorted((by_site[s] for s in found.sites))[::-1]
+    assert [by_site[s] for s in found.sites] == sorted(by_site[s] for s in found.sites)[::-1]
 
 
 def test_each_site_that_forward_selection_adds_raises_the_share():
@@ -154,7 +154,7 @@ def test_redundant_sites_are_found_as_disjoint_circuits():
 
 
 def test_sites_that_only_work_together_are_found_unless_candidates_are_limited():
-    a, b, c, d = sites = heads(4)
+    a, _, c, d = sites = heads(4)
 
     def both(chosen: frozenset[Site]) -> list[float]:
         return [1.0 * ({a, d} <= chosen) + 0.1 * (c in chosen)]
@@ -218,6 +218,20 @@ def test_flips_are_counted_where_the_full_swap_flips():
     assert every.share == pytest.approx((3.0 + 3.1 - 3.0) / 7.0)
     # A site that flips nothing yet is still chosen by how far it leads.
     assert score(given_.effects, [frozenset((b,))], Goal("flip", 0.5)).order() == [0]
+
+
+def test_a_match_is_with_the_full_swap_prompt_by_prompt():
+    (a, b) = heads(2)
+    effects = {a: [8.0, -1.0], b: [2.0, -1.0]}
+    given_ = made(lambda s: np.sum([effects[x] for x in s], 0), [a, b], [4.0, -2.0])
+    sets = [frozenset((a,)), frozenset((b,)), frozenset((a, b)), frozenset()]
+    found = score(given_.effects, sets, Goal("match", 0.5))
+    assert found.value == pytest.approx([1 - 5 / 6, 1 - 3 / 6, 1 - 6 / 6, 0.0])
+    assert found.reached.tolist() == [False, True, False, False]
+    # By share alone the overshooting site would do.
+    assert exhaustive(given_.effects).sites == (a,)
+    (match, share) = (exhaustive(given_.effects, Goal(kind, 0.5)) for kind in ("match", "share"))
+    assert (match.sites, match.share, share.sites) == ((b,), 0.5, (a,))
 
 
 def test_without_a_flip_to_make_flips_are_undefined():

@@ -407,8 +407,8 @@ SCHEMAS: dict[str, tuple[str, str, str]] = {
         write        | text     | one of | write (source's own contribution) or z
         circuit      | text     | name   | tells circuits of one pair apart
         method       | text     | one of | forward, backward, forward_backward, exhaustive
-        goal         | text     | one of | share (of the full swap's effect) or flip (of the decision)
-        threshold    | number   | share  | what was asked for: of the effect, or of the prompts that the full swap flips
+        goal         | text     | one of | share (of the full swap's effect), match (with it, prompt by prompt) or flip (of the decision)
+        threshold    | number   | share  | what was asked for: of the effect, the match, or of the prompts that the full swap flips
         sites        | text     | site   | most important first, joined by +
         n_sites      | integer  | count  | sites
         share        | number   | share  | of the full swap's effect that they reach together, mean towards the source

@@ -6,8 +6,14 @@ With ``e_p(S)`` the effect on prompt p of patching the sites S together (``mecha
     share(S) = sum_p sign(F_p) e_p(S) / sum_p |F_p|
 
 is the mean effect towards the source over the mean full swap: 1 for the full swap itself, above 1
-for sets that overshoot, negative for sets that lead away from the source. *Flips* are counted among
-the prompts on which the full swap flips the decision: the share of them on which S flips it too.
+for sets that overshoot, negative for sets that lead away from the source. Overshooting on one
+prompt makes up for falling short on another; it does not in
+
+    match(S) = 1 - sum_p |F_p - e_p(S)| / sum_p |F_p|
+
+which is 1 for sets that do what the source does on every prompt, and for no others. *Flips* are
+counted among the prompts on which the full swap flips the decision: the share of them on which S
+flips it too.
 
 Searches for circuits and their controls see sets only through ``SetEffects``, so they can be asked
 about any function of sets; ``set_effects`` gives the one that patches a model.
@@ -40,6 +46,8 @@ SiteSet = frozenset[Site]
 
 Evaluate = Callable[[Sequence[SiteSet]], FloatArray]
 """Effects of patching each set on each prompt, ``(sets, prompts)``, in nats."""
+
+GoalKind = Literal["share", "match", "flip"]
 
 TIE = 1e-9
 """Shares that differ by less are equal: rounding must not choose a site or miss a threshold."""
@@ -126,21 +134,21 @@ class Goal:
     """When is a set of sites enough?
 
     Attributes:
-        kind: ``share`` of the full swap's effect, or ``flip`` of the decision.
-        threshold: the share that is asked for, above 0 and up to 1: of the full swap's effect, or
-            of the prompts that the full swap flips.
+        kind: ``share`` of the full swap's effect, ``match`` with it, or ``flip`` of the decision.
+        threshold: what is asked for, above 0 and up to 1: this share, this match, or this share of
+            the prompts that the full swap flips.
     """
 
-    kind: Literal["share", "flip"] = "share"
+    kind: GoalKind = "share"
     threshold: float = DEFAULT_SHARE
 
     def __post_init__(self) -> None:
-        kinds = get_args(Literal["share", "flip"])
+        kinds = get_args(GoalKind)
         if self.kind not in kinds or not 0.0 < self.threshold <= 1.0:
             raise ConfigError(
                 "A circuit cannot be asked for this",
                 seen=f"{self.kind!r} of {self.threshold}",
-                allowed="share or flip, with a threshold above 0 and up to 1",
+                allowed="share, match or flip, with a threshold above 0 and up to 1",
                 remedy=nearest(self.kind, kinds)
                 if self.kind not in kinds
                 else "give a share such as 0.8",
@@ -201,6 +209,8 @@ def score(effects: SetEffects, sets: Sequence[SiteSet], goal: Goal | None = None
     can = effects.flippable
     flipped = effects.flipped(found)[:, can].mean(1) if can.any() else None
     value = share if goal.kind == "share" else flipped
+    if goal.kind == "match":
+        value = 1.0 - np.abs(effects.full_swap - found).sum(1) / np.abs(effects.full_swap).sum()
     if value is None:
         raise EvidenceError(
             "No set of sites can flip the decision",

@@ -1,8 +1,8 @@
 """Which few sites carry the difference? The smallest set that reaches a share, or flips.
 
 A circuit is a set S of sites whose joint patch reaches a goal: ``share(S) >= 0.8`` of the full
-swap's effect, or the decision flipped on a stated share of prompts (``circuit_effects``). Three
-searches, none of which assumes that effects add up:
+swap's effect, or a match with it, or the decision flipped on a stated share of prompts
+(``circuit_effects``). Three searches, none of which assumes that effects add up:
 
     forward     S := S + argmax_s value(S + s), from nothing, until S reaches the goal
     backward    S := S - the least needed sites, from a set that reaches it, while it still does
