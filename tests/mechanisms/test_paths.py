@@ -105,7 +105,7 @@ def test_every_kind_of_path_equals_brute_force(worlds: Worlds, family: str):
     here = worlds(family, n=2)
     edges = every_edge(parallel=here.anatomy().parallel, embed=False)
     if family not in ("llama", "gemma2", "gpt_neox"):
-        edges = edges[::2]
+        edges = edges[::4]
     table = patched(here, edges)
     direct = brute_paths(here.roster, "game", "moral", here.prompts[1], edges)
     assert values(table, edges, "p1") == pytest.approx(direct, abs=1e-10)
@@ -113,11 +113,17 @@ def test_every_kind_of_path_equals_brute_force(worlds: Worlds, family: str):
 
 
 @pytest.mark.parametrize(
-    "how",
-    [("multi", "write", ANSWER), ("several", "z", ANSWER), ("single", "z", "all"),
-     ("multi", "write", "all")],
-)  # fmt: skip
-@pytest.mark.parametrize("family", ["llama", "gemma2", "gpt_neox"])
+    ("family", "how"),
+    [
+        ("llama", ("multi", "write", ANSWER)),
+        ("llama", ("several", "z", ANSWER)),
+        ("llama", ("multi", "write", "all")),
+        ("gemma2", ("multi", "z", ANSWER)),
+        ("gemma2", ("single", "write", "all")),
+        ("gpt_neox", ("multi", "write", ANSWER)),
+        ("gpt_neox", ("single", "z", "all")),
+    ],
+)
 def test_options_of_several_tokens_all_positions_and_both_ways_of_writing(
     worlds: Worlds, everywhere: Everywhere, family: str, how: tuple[str, str, str]
 ):
@@ -246,23 +252,6 @@ def test_the_embedding_of_agents_on_one_base_sends_nothing(worlds: Worlds):
     assert table["effect"].abs().max() < 1e-12
 
 
-def test_what_nothing_listens_to_changes_nothing(worlds: Worlds, everywhere: Everywhere):
-    """Prompts that differ in one early token only: no query of the last layer there is read."""
-    here = worlds("llama", n=2)
-    first = here.prompts[0]
-    changed = (*first.tokens[:5], first.tokens[5] + 1, *first.tokens[6:])
-    twins = (first, tiny.EncodedPrompt("twin", "twin", changed, first.positive, first.negative))
-    other = World(here.roster, twins, {})
-    deaf = ("L2.h0.q", "L2.h3.q")
-    hears = ("L2.kv0.k", "L2.kv1.v", "L2.attn", "L1.h0.q")
-    edges = [parse_edge(f"embed>{receiver}") for receiver in (*deaf, *hears)]
-    edges.append(parse_edge("embed>L2.resid_post"))
-    table = patched(other, edges, source="moral", runs=everywhere, pairs=[(0, 1)], positions="all")
-    found = dict(table.select("receiver", "effect").rows())
-    assert max(abs(found[name]) for name in (*deaf, "L2.resid_post")) < 1e-12
-    assert min(abs(found[name]) for name in hears) > 1e-7
-
-
 def test_no_two_paths_are_clones(worlds: Worlds):
     here = worlds("llama", n=1)
     senders = [Site("head", 0, head) for head in range(4)]
@@ -296,7 +285,7 @@ def test_many_paths_are_one_call_of_a_layer_for_each_step(worlds: Worlds):
 
 
 @given(st.data())
-@settings(max_examples=8)
+@settings(max_examples=6)
 def test_paths_do_not_see_each_other(worlds: Worlds, data: st.DataObject):
     here = worlds("gemma2", forms="multi", n=2)
     some = st.lists(st.sampled_from(every_edge(embed=False)), min_size=2, max_size=12, unique=True)

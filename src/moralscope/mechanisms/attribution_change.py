@@ -8,10 +8,12 @@ the base's decision direction,
     input   = c(agent) - c(base) - weights
 
 *weights* is what the component's own new weights do on the base's inputs; *input* is the rest:
-other inputs, made by earlier components that changed, other norm scales, another unembedding. The
-two sum to the change exactly, by construction of the second and not of the first. A head's
-component is its query, key, value and output projections; an MLP's includes the norm before it, an
-attention layer's likewise. An adapter on one layer alone shows *weights* there and *input* after.
+other inputs, made by earlier components that changed, other norm scales, another unembedding or
+gain before it. The two sum to the change exactly, by construction of the second and not of the
+first. A head's component is its query, key, value and output projections and the norms around
+them; an MLP's likewise; the embedding and the biases are weights alone. An adapter on one layer
+shows *weights* in that layer alone, and *input* after it; before it *input* holds no more than the
+change of the final norm's scale.
 
 Cost: one forward of the agent's layers, each on the base's own input.
 """
@@ -76,7 +78,7 @@ def change_table(
     for part, base_part, found_base in zip(run.packs, whole, base_found, strict=True):
         found = attribute_pack(anatomy, run, part)
         own = weights_part(
-            model, anatomy, run, base, part=part, base_part=base_part, base_found=found_base
+            model, anatomy, run, part=part, base_part=base_part, base_found=found_base
         )
         rest = PackAttribution(
             found.readout,
@@ -95,7 +97,6 @@ def weights_part(
     model: nn.Module,
     anatomy: Anatomy,
     run: CleanRun,
-    base: CleanRun,
     *,
     part: CleanPack,
     base_part: CleanPack,
@@ -107,41 +108,48 @@ def weights_part(
         model: the agent's decoder, its weights in force.
         anatomy: its parts.
         run: the agent's clean run.
-        base: the base's.
         part: one of the agent's packs.
         base_part: the same pack of the base's, with every token's activations.
         base_found: the base's attributions there.
     """
     captured, pulled = base_part.captured, base_found.pulled
-    row = torch.as_tensor(base_found.readout.row, device=pulled.device)
+    readout = base_found.readout
+    row = torch.as_tensor(readout.row, device=pulled.device)
     z, mlp_out = _on_base_inputs(model, anatomy, base_part)
     heads: list[Tensor] = []
     mlps: list[Tensor] = []
-    bias = torch.zeros_like(base_found.bias)
+    final = captured.resid_final[row]
+    bias = readout.offset + _before(anatomy.final_norm, final, readout.direction, anatomy)[1]
     for layer, block in enumerate(anatomy.blocks):
-        towards = _before(block.attention_post_norm, captured.attn_out[layer, row], pulled, anatomy)
+        own = captured.attn_out[layer, row]
+        towards, constant = _before(block.attention_post_norm, own, pulled, anatomy)
         share = (towards @ run.out_weights[layer]) * z[layer][row]
         heads.append(share.view(len(row), anatomy.n_heads, -1).sum(-1).T)
-        for sign, at in ((1.0, run.out_biases[layer]), (-1.0, base.out_biases[layer])):
-            bias = bias if at is None else bias + sign * (towards @ at.to(towards.dtype))
-        towards = _before(block.mlp_post_norm, captured.mlp_out[layer, row], pulled, anatomy)
-        mlps.append((towards * mlp_out[layer][row]).sum(-1))
+        bias = bias + constant
+        out_bias = run.out_biases[layer]
+        if out_bias is not None:
+            bias = bias + towards @ out_bias.to(towards.dtype)
+        own = captured.mlp_out[layer, row]
+        towards, constant = _before(block.mlp_post_norm, own, pulled, anatomy)
+        mlps.append((towards * mlp_out[layer][row]).sum(-1) + constant)
     change = part.captured.resid_pre[0, row] - captured.resid_pre[0, row]
     return PackAttribution(
-        base_found.readout,
+        readout,
         (pulled * change).sum(-1),
-        bias,
+        bias - base_found.bias,
         torch.stack(heads) - base_found.heads,
         torch.stack(mlps) - base_found.mlps,
         pulled,
     )
 
 
-def _before(norm: nn.Module | None, x: Tensor, direction: Tensor, anatomy: Anatomy) -> Tensor:
-    """A direction before a post-norm at the base's scale; itself where there is none."""
+def _before(
+    norm: nn.Module | None, x: Tensor, direction: Tensor, anatomy: Anatomy
+) -> tuple[Tensor, Tensor]:
+    """A direction before a norm at the base's scale, and its constant; itself without a norm."""
     if norm is None:
-        return direction
-    return pull_back(norm, x, direction, unit_offset=anatomy.unit_offset)[0]
+        return direction, direction.new_zeros(direction.shape[:-1])
+    return pull_back(norm, x, direction, unit_offset=anatomy.unit_offset)
 
 
 def _on_base_inputs(
