@@ -225,6 +225,26 @@ def test_weights_that_are_not_finite_are_refused_naming_the_first_site(tmp_path:
         clean_runs(here.roster, here.prompts)
 
 
+@pytest.mark.parametrize(
+    ("family", "changes", "theirs"),
+    [
+        ("qwen2", {}, "qwen2, 3 layers, 4 heads of 8, 2 key/value heads, width 32"),
+        ("llama", {"num_hidden_layers": 2}, "llama, 2 layers, 4 heads"),
+        ("llama", {"num_attention_heads": 2, "head_dim": 16}, "llama, 3 layers, 2 heads of 16"),
+    ],
+)
+def test_two_decoders_of_different_anatomy_are_refused(
+    worlds: Worlds, family: str, changes: dict[str, Any], theirs: str
+):
+    """Their numbers would often fit and mean nothing."""
+    here, other = worlds("llama", n=1), worlds(family, n=1, **changes)
+    mixed = World(here.roster, here.prompts, {**here.runs, "other": other.runs["game"]})
+    with pytest.raises(AgentError, match="'game' cannot be patched into 'base'") as e:
+        patched(mixed, [(Site("mlp", 0),)], source="other", target="base")
+    assert str(e.value.seen).startswith(theirs)
+    assert str(e.value.allowed).startswith("llama, 3 layers, 4 heads of 8, 2 key/value heads")
+
+
 def test_two_bases_of_one_shape_are_patched_into_each_other(worlds: Worlds):
     """The source may be another model altogether: only its activations are used."""
     here = worlds("llama", **KEPT)

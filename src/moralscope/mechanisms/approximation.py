@@ -39,7 +39,7 @@ from moralscope.mechanisms.gradients import (
 from moralscope.mechanisms.integrated import STEPS, integrated_gradients
 from moralscope.mechanisms.relevance import relevance_patching
 from moralscope.mechanisms.segments import ANSWER_SPAN, Segment, case_of, group_cases
-from moralscope.mechanisms.sweeps import Pairs, same_prompts
+from moralscope.mechanisms.sweeps import Pairs, pairs_of
 from moralscope.models.anatomy import Anatomy
 
 Method = Literal["attribution_patching", "integrated_gradients", "relp"]
@@ -147,7 +147,7 @@ def _batches(
         one.pack.members == other.pack.members
         for one, other in zip(source.packs, target.packs, strict=True)
     )
-    wanted = same_prompts(source, target) if pairs is None else tuple(pairs)
+    wanted = pairs_of(source, target, pairs)
     if alike and all(mine == theirs for mine, theirs in wanted):
         members = {mine for mine, _ in wanted}
         by_pack = [

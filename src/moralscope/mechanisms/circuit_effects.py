@@ -37,7 +37,7 @@ from moralscope.mechanisms.donors import Write, donor_for
 from moralscope.mechanisms.edits import Intervention
 from moralscope.mechanisms.plans import DEFAULT_MEMORY_BYTES, MAX_ROW_TOKENS, plan_sweep
 from moralscope.mechanisms.segments import ANSWER_SPAN
-from moralscope.mechanisms.sweeps import Pairs, full_swap, run_plan, same_prompts, segments_for
+from moralscope.mechanisms.sweeps import Pairs, full_swap, pairs_of, run_plan, segments_for
 from moralscope.models.anatomy import Anatomy
 
 FloatArray = NDArray[np.float64]
@@ -282,7 +282,7 @@ def set_effects(
     for site in chosen:
         anatomy.check_site(site)
         Intervention((site,))
-    asked = same_prompts(source, target) if pairs is None else tuple(pairs)
+    asked = pairs_of(source, target, pairs)
     attention = "attn" if any(site.kind == "attn" for site in chosen) else "head"
     own = target.log_odds.double().numpy()
     baseline = np.array([own[mine] for mine, _ in asked])

@@ -51,6 +51,7 @@ class CleanRun:
         packs: their packs, the same for every agent.
         out_weights: effective weight of each layer's output projection, ``(width, heads * dim)``.
         out_biases: its bias, or None.
+        shape: of the decoder, ``Anatomy.shape``.
     """
 
     agent: str
@@ -58,6 +59,7 @@ class CleanRun:
     packs: tuple[CleanPack, ...]
     out_weights: tuple[Tensor, ...]
     out_biases: tuple[Tensor | None, ...]
+    shape: str
 
     @property
     def layouts(self) -> tuple[Pack, ...]:
@@ -115,7 +117,7 @@ def run_clean(
         done.append(CleanPack(pack, captured, found if everywhere else None, cache, log_odds))
     weights = tuple(effective_weight(block.out_proj) for block in anatomy.blocks)
     biases = tuple(bias_of(block.out_proj) for block in anatomy.blocks)
-    return CleanRun(agent, tuple(prompts), tuple(done), weights, biases)
+    return CleanRun(agent, tuple(prompts), tuple(done), weights, biases, anatomy.shape)
 
 
 @torch.no_grad()

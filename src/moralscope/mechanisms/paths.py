@@ -35,7 +35,7 @@ from moralscope.mechanisms.edits import Intervention
 from moralscope.mechanisms.plans import DEFAULT_MEMORY_BYTES, MAX_ROW_TOKENS, plan_sweep
 from moralscope.mechanisms.rows import FrozenPrefix, masks_of_rows, run_rows
 from moralscope.mechanisms.segments import ANSWER_SPAN, Segment, kept_rows
-from moralscope.mechanisms.sweeps import Pairs, same_prompts, segments_for
+from moralscope.mechanisms.sweeps import Pairs, pairs_of, segments_for
 from moralscope.models.anatomy import Anatomy
 from moralscope.models.capture import Capture, first_tensor, hooks
 from moralscope.models.forward import compute_dtype, full_precision
@@ -284,7 +284,7 @@ def patch_paths(
     """
     for edge in edges:
         check_edge(anatomy, edge)
-    chosen = tuple(same_prompts(source, target) if pairs is None else pairs)
+    chosen = pairs_of(source, target, pairs)
     segments = segments_for(source, target, chosen, positions)
     interventions = [Intervention((edge.receiver,)) for edge in edges]
     plan = plan_sweep(

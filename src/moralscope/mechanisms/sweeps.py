@@ -89,6 +89,25 @@ def same_prompts(source: CleanRun, target: CleanRun) -> tuple[tuple[int, int], .
     return tuple((member, member) for member in range(len(target.prompts)))
 
 
+def pairs_of(
+    source: CleanRun, target: CleanRun, pairs: Pairs | None
+) -> tuple[tuple[int, int], ...]:
+    """The pairs asked for, or every prompt with itself, once activations can be put across.
+
+    Raises:
+        AgentError: the decoders differ, so that activations do not stand for the same things; or
+            no pairs are given and the two were not run on the same prompts.
+    """
+    if source.shape != target.shape:
+        raise AgentError(
+            f"{source.agent!r} cannot be patched into {target.agent!r}: the anatomy differs",
+            seen=source.shape,
+            allowed=target.shape,
+            remedy="patch between fine-tunes of one base",
+        )
+    return same_prompts(source, target) if pairs is None else tuple(pairs)
+
+
 def segments_for(
     source: Packed,
     target: Packed,
@@ -178,7 +197,7 @@ def sweep(
     for intervention in interventions:
         for site in intervention.sites:
             anatomy.check_site(site)
-    chosen = tuple(same_prompts(source, target) if pairs is None else pairs)
+    chosen = pairs_of(source, target, pairs)
     segments = segments_for(source, target, chosen, positions)
     plan = plan_sweep(
         model, anatomy, segments, interventions,

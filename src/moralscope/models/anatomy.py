@@ -134,10 +134,17 @@ class Anatomy:
                 remedy=f"the nearest is {near}",
             )
 
+    @property
+    def shape(self) -> str:
+        """What two decoders must share for activations of one to be put into the other."""
+        return (
+            f"{self.model_type}, {self.n_layers} layers, {self.n_heads} heads of {self.head_dim}, "
+            f"{self.n_kv_heads} key/value heads, width {self.width}"
+        )
+
     def same_shape(self, other: Anatomy) -> bool:
         """Whether activations of one can be put into the other."""
-        sizes = ("model_type", "n_layers", "n_heads", "n_kv_heads", "head_dim", "width")
-        return all(getattr(self, name) == getattr(other, name) for name in sizes)
+        return self.shape == other.shape
 
 
 def dissect(model: nn.Module) -> Anatomy:
