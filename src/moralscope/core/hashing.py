@@ -19,6 +19,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("organisms", "modularity"),
     ("studies",),
     ("reports",),
+    ("explaining",),
     ("cli",),
 )
 """The layers of the package, lowest first; each imports only from those before it."""

@@ -149,6 +149,11 @@ def read_run(path: Path) -> Run:
     )
 
 
+def run_of(tables: Mapping[str, pl.DataFrame]) -> Run:
+    """Tables in memory as a run without a folder, for figures."""
+    return Run(Path(), tables, None, None, None, (), _agents(tables))
+
+
 def _read_json(path: Path) -> object:
     try:
         return json.loads(path.read_text(encoding="utf-8"))
