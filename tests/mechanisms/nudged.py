@@ -21,19 +21,6 @@ from moralscope.mechanisms.clean import CleanRun, run_clean
 from moralscope.models.anatomy import Anatomy, dissect
 from moralscope.models.rendering import EncodedPrompt
 
-MORE: dict[str, tuple[str, dict[str, Any]]] = {
-    "phi3": ("Phi3Config", {"rope_scaling": None}),
-    "olmo2": ("Olmo2Config", {}),
-    "gemma3_text": (
-        "Gemma3TextConfig",
-        {"head_dim": 16, "query_pre_attn_scalar": 16, "sliding_window": tiny.WINDOW,
-         "layer_types": ["sliding_attention", "full_attention", "sliding_attention"]},
-    ),
-    "gpt_neox": ("GPTNeoXConfig", {"use_parallel_residual": True, "hidden_act": "gelu"}),
-}  # fmt: skip
-for _name, _entry in MORE.items():
-    tiny._OWN.setdefault(_name, _entry)
-
 Edits = dict[Site, Callable[[Tensor], Tensor]]
 """What becomes of a sub-layer's output at the answer span, ``(span, width)`` to the same."""
 
