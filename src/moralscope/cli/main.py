@@ -81,6 +81,57 @@ def run(
 
 
 @app.command(sort_key=2)
+def explain(
+    agents: Annotated[
+        list[str],
+        Parameter(help="base, a hub id, a model or adapter folder, or NAME=any of these."),
+    ],
+    /,
+    *,
+    base: Annotated[
+        str | None, Parameter(help="Base model; what the adapters name, or default, unless given.")
+    ] = None,
+    prompts: Annotated[
+        list[Path] | None, Parameter(help="Your own decisions, YAML or JSONL; games by default.")
+    ] = None,
+    methods: Annotated[
+        str, Parameter(help="Which of them, joined by commas.")
+    ] = "lens,attribution,attribution_change,patching",
+    pairs: Annotated[
+        str | None,
+        Parameter(help="What to patch into what, SOURCE>TARGET joined by commas."),
+    ] = None,
+    sites: Annotated[str, Parameter(help="Kinds of site to patch, joined by commas.")] = "head,mlp",
+    positions: Annotated[
+        str, Parameter(help="answer_span, all, or named spans, joined by commas.")
+    ] = "answer_span",
+    write: Annotated[str, Parameter(help="What a patched head gets: write or z.")] = "write",
+    changes: Annotated[
+        str | None,
+        Parameter(help="Patch from changed prompts too: opponent_previous, labels, ..."),
+    ] = None,
+    scenarios: Annotated[int, Parameter(help="How many scenarios to use.")] = 20,
+    memory: Annotated[float, Parameter(help="GiB that a patching pass may use.")] = 2.0,
+    dtype: Annotated[str, Parameter(help="Of the weights: float32, bfloat16 or nf4.")] = "float32",
+    device: Annotated[str, Parameter(help="A torch device.")] = "cpu",
+    out: Annotated[Path, Parameter(help="Where the results go.")] = Path("runs/explain"),
+    dry_run: Annotated[
+        bool,
+        Parameter(negative="", help="Only say what would be computed, how long and how large."),
+    ] = False,
+) -> int:
+    """Look inside models without a study: lens, attribution, patching, as tables and figures."""
+    from moralscope.cli.explaining import explain_agents  # noqa: PLC0415
+
+    wanted = {
+        "base": base, "prompts": prompts, "methods": methods, "pairs": pairs, "sites": sites,
+        "positions": positions, "write": write, "changes": changes, "scenarios": scenarios,
+        "memory_gib": memory, "dtype": dtype, "device": device,
+    }  # fmt: skip
+    return explain_agents(agents, wanted, out, dry_run=dry_run)
+
+
+@app.command(sort_key=3)
 def report(run: Annotated[Path, Parameter(help="The folder of a finished run.")], /) -> int:
     """Write the report of a run again from its tables."""
     from moralscope.cli.reporting import write_report  # noqa: PLC0415
@@ -88,7 +139,7 @@ def report(run: Annotated[Path, Parameter(help="The folder of a finished run.")]
     return write_report(run)
 
 
-@app.command(sort_key=3)
+@app.command(sort_key=4)
 def doctor() -> int:
     """Say what this machine can do, and what it lacks."""
     from moralscope.cli.examining import examine_machine  # noqa: PLC0415

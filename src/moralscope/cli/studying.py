@@ -36,7 +36,18 @@ def run_file(path: Path, out: Path | None, *, engine: str, dry_run: bool) -> int
     """
     study = read_study(path)
     require_model_stack()
-    folder = out or Path("runs") / path.stem
+    return run_composed(study, out or Path("runs") / path.stem, engine=engine, dry_run=dry_run)
+
+
+def run_composed(study: Study, folder: Path, *, engine: str = "local", dry_run: bool) -> int:
+    """A study in memory.
+
+    Args:
+        study: what to run.
+        folder: the run directory.
+        engine: where stages are computed.
+        dry_run: draw the estimate and compute nothing.
+    """
     if not dry_run:
         return _run(study, folder, engine=engine)
     console = Console()

@@ -30,6 +30,12 @@ Part = Literal["q", "k", "v"]
 PARTS: tuple[Part, ...] = ("q", "k", "v")
 
 
+def parts_of(kinds: Collection[str]) -> tuple[Part, ...]:
+    """Which of queries, keys and values are among some kinds of site."""
+    wanted = frozenset(kinds)
+    return tuple(part for part in PARTS if not wanted.isdisjoint((part,)))
+
+
 @dataclass(frozen=True)
 class Capture:
     """Activations of one agent at the kept nodes; all float32 or wider.

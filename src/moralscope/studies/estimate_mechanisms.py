@@ -13,7 +13,7 @@ from moralscope.mechanisms.segments import ALL, ANSWER_SPAN, PackedPrompts
 from moralscope.mechanisms.sweeps import Pairs, segments_for
 from moralscope.mechanisms.unrelated import unrelated_prompts
 from moralscope.studies.catalogue import changed_pairs, mechanism_prompts
-from moralscope.studies.mechanism_steps import LENS_DRAWS
+from moralscope.studies.mechanism_steps import CIRCUIT_CANDIDATES, CIRCUIT_DRAWS, LENS_DRAWS
 from moralscope.studies.shape import BYTES_PER_ROW, Shape, Work, nodes_of
 from moralscope.studies.study import Study, base_name
 
@@ -35,29 +35,37 @@ def mechanism_work(name: str, study: Study, shape: Shape, running: Running) -> W
     """
     kind, _, rest = name.partition("-")
     source, _, target = rest.partition(">")
+    agents = (source, target)
     if kind == "explain":
         return _explaining(rest, study, shape, running)
-    if kind not in ("patch", "cross", "approximate", "trace"):
-        return None
-    agents = (source, target)
     if kind == "cross":
         return _crossing(agents, study, shape, running)
+    if kind in ("patch", "approximate", "trace", "circuits"):
+        clean = _clean(agents, "", shape.mechanisms, shape, running)
+        return clean + _paired(kind, agents, study, shape)
+    return None
+
+
+def _paired(kind: str, agents: tuple[str, str], study: Study, shape: Shape) -> Work:
+    """What a pair of agents takes beyond its clean runs."""
     own = shape.mechanisms
-    work = _clean(agents, "", own, shape, running)
+    if kind == "circuits":
+        return _searching(own, shape)
+    if kind == "trace":
+        rows = len(own.prompts) * len(_sites(shape, "head", "mlp"))
+        return Work(0, 0.0, rows * BYTES_PER_ROW)
     if kind == "patch":
         count = len(own.prompts)
-        if source == target:
+        itself = agents[0] == agents[1]
+        if itself:
             count = min(count, study.mechanisms.self_patch_prompts)
         pairs = [(member, member) for member in range(count)]
-        return work + _sweeps(own, pairs, study, shape, stored=source != target)
-    if kind == "trace":
-        components = _sites(shape, "head", "mlp")
-        return work + Work(0, 0.0, len(own.prompts) * len(components) * BYTES_PER_ROW)
+        return _sweeps(own, pairs, study, shape, stored=not itself)
     packs, nodes = nodes_of(own.prompts, study.max_nodes)
     passes = STEPS + 2
     rows = 3 * len(own.prompts) * len(_sites(shape, "head", "attn", "mlp"))
     operations = shape.operations(passes * nodes * _BACKWARD)
-    return work + Work(passes * packs, operations, rows * BYTES_PER_ROW)
+    return Work(passes * packs, operations, rows * BYTES_PER_ROW)
 
 
 def _sites(shape: Shape, *kinds: str) -> tuple[Site, ...]:
@@ -101,6 +109,18 @@ def _explaining(agent: str, study: Study, shape: Shape, running: Running) -> Wor
             passes = again * len(own.layouts)
             work += Work(passes, shape.operations(nodes), rows * BYTES_PER_ROW)
     return work
+
+
+def _searching(own: PackedPrompts, shape: Shape) -> Work:
+    """A search for circuits, supposing that they have ten sites: how many is not known before."""
+    sites = [Intervention((site,)) for site in _sites(shape, "head", "mlp")]
+    pairs = [(member, member) for member in range(len(own.prompts))]
+    segments = segments_for(own, own, pairs, ANSWER_SPAN)
+    once = plan_passes(shape.sizes, segments, sites)
+    sets = 10 * CIRCUIT_CANDIDATES + 20 * CIRCUIT_DRAWS + 3 * shape.sizes.n_layers
+    # Sets begin at their first site, so they cost more than single sites, half-way up on average.
+    searches = 3 * (1 + 1.5 * sets / len(sites))
+    return Work(round(searches * len(once.passes)), searches * once.operations, 200 * BYTES_PER_ROW)
 
 
 def _crossing(agents: Sequence[str], study: Study, shape: Shape, running: Running) -> Work:

@@ -7,6 +7,7 @@ key as well.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from functools import partial
 
 import polars as pl
 
@@ -17,9 +18,14 @@ from moralscope.games import pair_indices, with_sources
 from moralscope.mechanisms.approximation import agreement_table, approximation_table
 from moralscope.mechanisms.attribution import attribution_tables
 from moralscope.mechanisms.attribution_change import base_attributions, change_table
+from moralscope.mechanisms.circuit_curves import curves, curves_table
+from moralscope.mechanisms.circuit_effects import Goal, set_effects
+from moralscope.mechanisms.circuit_stability import pairs_by_wording, stability, stability_table
+from moralscope.mechanisms.circuits import circuits_table, disjoint, forward_backward
 from moralscope.mechanisms.clean import CleanPack, CleanRun, run_clean, with_every_token
 from moralscope.mechanisms.lens import lens_table
 from moralscope.mechanisms.lens_controls import lens_controls_table
+from moralscope.mechanisms.localisation import localisation, localisation_table
 from moralscope.mechanisms.patching import directions_table, patching_table
 from moralscope.mechanisms.paths import direct_to_decision, patch_paths
 from moralscope.mechanisms.stabilisation import stabilisation_tables
@@ -32,6 +38,12 @@ from moralscope.studies.study import base_name
 
 LENS_DRAWS = 40
 """Random option pairs of the lens's control."""
+
+CIRCUIT_CANDIDATES = 30
+"""Sites that a search for circuits chooses from: those with the largest single effects."""
+
+CIRCUIT_DRAWS = 10
+"""Random sequences of sets that a circuit's curves are compared with."""
 
 
 def explain(name: str) -> Step:
@@ -248,6 +260,59 @@ def trace(source: str, target: str) -> Step:
         write_table("edges", table, context.out)
 
     return step
+
+
+def find_circuits(source: str, target: str) -> Step:
+    """One ordered pair's circuits: how few sites suffice, how well, how often, in other words."""
+
+    def step(context: Context) -> None:
+        bench = context.bench
+        roster = bench.roster([source, target], context.trained)
+        donor = bench.clean_run(source, context.trained)
+        receiver = bench.clean_run(target, context.trained)
+        asked = tuple(mechanism_prompts(bench.study))
+        chosen = bench.study.mechanisms
+        goal = Goal("share", chosen.circuit_share)
+        search = partial(forward_backward, top_k=CIRCUIT_CANDIDATES)
+        rng = stream(bench.study.seed, "circuits", source, target)
+        with roster.speaking(target) as model:
+            measured = partial(
+                set_effects,
+                model,
+                roster.anatomy(target),
+                donor,
+                receiver,
+                write=chosen.write,
+                memory_bytes=chosen.memory_mib << 20,
+                progress=context.progress,
+            )
+            effects = measured()
+            packing = disjoint(effects, goal, search=search)
+            found = dict(zip(_names(len(packing.circuits)), packing.circuits, strict=True))
+            if packing.left is not None and not found:
+                found = {"first": packing.left}
+            write_table("circuits", circuits_table(effects, found), context.out)
+            name, first = next(iter(found.items()))
+            curved = curves(effects, first.sites, rng, draws=CIRCUIT_DRAWS)
+            write_table("circuit_curves", curves_table(effects, {name: curved}), context.out)
+            units = [prompt.scenario for prompt in asked]
+            local = localisation(effects, rng, units=units, share=chosen.circuit_share)
+            table = localisation_table(effects, local, unit="scenario")
+            write_table("localisation", table, context.out)
+            by_wording = pairs_by_wording(
+                [prompt.name for prompt in asked], {p.name: p.template for p in asked}
+            )
+            if len(by_wording) > 1:
+                wordings = {word: measured(pairs=pairs) for word, pairs in by_wording.items()}
+                stable = stability(wordings, rng, goal, search=search)
+                write_table("circuit_stability", stability_table(wordings, stable), context.out)
+
+    return step
+
+
+def _names(count: int) -> list[str]:
+    """How the table calls disjoint circuits: the first, and those that do without its sites."""
+    return ["first", *(f"disjoint-{index}" for index in range(2, count + 1))][:count]
 
 
 def compare_directions(context: Context) -> None:

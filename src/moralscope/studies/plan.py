@@ -7,6 +7,7 @@
        +--> explain-A ...               lens, attribution
        +--> patch-S>T, cross-S>T ...    patching, with self-patches; from counterparts of prompts
        |        +--> approximate-S>T    approximations, compared with exact patches
+       +--> trace-S>T, circuits-S>T     paths to the decision; circuits, localisation
                  |
              behaviour --> evidence     tables in, claims out
 
@@ -257,6 +258,9 @@ def _add_patches(
             add("approximate", pair, mechanism_steps.approximate(*pair, exact), [*needs, exact])
         if "paths" in methods:
             add("trace", pair, mechanism_steps.trace(*pair), needs)
+        if "circuits" in methods:
+            settings = {"seed": study.seed, "share": study.mechanisms.circuit_share}
+            add("circuits", pair, mechanism_steps.find_circuits(*pair), needs, **settings)
     if any((target, source) in pairs for source, target in pairs):
         step = mechanism_steps.compare_directions
         added.append(plan.add("directions", ("mechanisms", "directions"), {}, swept, step))

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from moralscope.core.decision import Prompt, PromptSet
 from moralscope.mechanisms.clean import CleanRun, run_clean
-from moralscope.models.capture import PARTS
+from moralscope.models.capture import parts_of
 from moralscope.models.loading import LoadedModel, ModelSource, load_model
 from moralscope.models.rendering import EncodedPrompt, encode_all
 from moralscope.models.roster import Roster
@@ -87,8 +87,7 @@ class Workbench:
         if key not in self._clean:
             roster = self.roster([name], trained)
             wanted = self.study.mechanisms
-            kinds = frozenset[str](wanted.sites)
-            parts = tuple(part for part in PARTS if part in kinds)
+            parts = parts_of(wanted.sites)
             with roster.speaking(name) as model:
                 self._clean[key] = run_clean(
                     name,
