@@ -134,5 +134,12 @@ def _stream(captured: Capture, kind: str, layer: int) -> Tensor:
 
 def head_writes(z: Tensor, weight: Tensor, heads: Tensor, n_heads: int) -> Tensor:
     """``W_O[:, h] z_h`` for chosen heads: ``(n, tokens, head_dim)`` to ``(n, tokens, width)``."""
-    by_head = weight.view(weight.shape[0], n_heads, -1)[:, heads]
-    return torch.einsum("nsk,dnk->nsd", z.to(weight.dtype), by_head)
+    by_head = weight.view(weight.shape[0], n_heads, -1)
+    if len(heads) <= n_heads:
+        return torch.einsum("nsk,dnk->nsd", z.to(weight.dtype), by_head[:, heads])
+    # Many rows patch the same heads: one product a head, not one copy of its weights a row.
+    writes = weight.new_empty(*z.shape[:2], weight.shape[0])
+    for head in range(n_heads):
+        at = (heads == head).nonzero().flatten()
+        writes[at] = z[at].to(weight.dtype) @ by_head[:, head].T
+    return writes
