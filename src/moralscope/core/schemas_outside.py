@@ -1,0 +1,172 @@
+"""Schemas of what agents are, were asked, decided and did.
+
+The form is described in ``core.schemas``.
+"""
+
+from __future__ import annotations
+
+SCHEMAS: dict[str, tuple[str, str, str]] = {
+    "agents": (
+        "an agent",
+        "agent",
+        """
+        agent             | text     | name     | the agent's name in this study
+        base              | text     | id       | the base model it shares weights with
+        kind              | text     | one of   | base, adapter or checkpoint
+        reward            | text?    | name     | the reward it was trained with
+        opponent          | text?    | name     | the opponent it was trained against
+        training_seed     | integer? | seed     | the seed of its training
+        adapter_sha256    | text?    | hash     | of the adapter's weights, or of the checkpoint's
+        dtype             | text     | name     | of the weights while they were measured
+        """,
+    ),
+    "prompts": (
+        "a prompt",
+        "prompt",
+        """
+        prompt            | text     | name     | unique name
+        game              | text     | name     | the game, or user
+        scenario          | text     | name     | cluster, the unit of replication for inference
+        family            | text     | name     | structured, wordings, scenarios, clusters, user's own
+        template          | text     | name     | the wording
+        labels            | text     | words    | label of the negative option / of the positive one
+        option_order      | integer  | 0 or 1   | 1: the later label is named first in the opening
+        answer_order      | integer  | 0 or 1   | the same for the answer instruction
+        table_order       | text     | one of   | original, rows, columns, both (exchanged) or none
+        own_previous      | text?    | C or D   | the agent's own last move
+        opponent_previous | text?    | C or D   | the opponent's last move
+        text              | text     | text     | rendered exactly as tokenised, answer stem included
+        sha256            | text     | hash     | of text
+        positive          | text     | text     | canonical continuation of the positive option
+        negative          | text     | text     | canonical continuation of the negative option
+        """,
+    ),
+    "decisions": (
+        "an agent on a prompt",
+        "agent prompt",
+        """
+        agent                  | text    | name        | who decides
+        prompt                 | text    | name        | on what
+        game                   | text    | name        | the prompt's game
+        scenario               | text    | name        | the prompt's cluster
+        log_odds               | number? | nats        | log P(positive) - log P(negative); null for scripted policies
+        p_positive             | number  | probability | of the positive option, all its forms together
+        p_negative             | number  | probability | of the negative option
+        legal_mass             | number  | probability | p_positive + p_negative
+        p_positive_given_legal | number  | probability | p_positive / legal_mass
+        fingerprint_log_odds   | number? | nats        | log-odds stored when the agent was trained
+        """,
+    ),
+    "policy": (
+        "an agent's memory-one response in one wording under one label assignment",
+        "agent game family template labels table_order own_previous opponent_previous",
+        """
+        agent             | text    | name        | who decides
+        game              | text    | name        | the game
+        family            | text    | name        | prompt family
+        template          | text    | name        | the wording
+        labels            | text    | words       | cooperate label / defect label
+        table_order       | text    | one of      | order of the payoff table
+        own_previous      | text    | C or D      | the agent's own last move
+        opponent_previous | text    | C or D      | the opponent's last move
+        p_cooperate       | number  | probability | of cooperating given a legal answer, mean over orders
+        legal_mass        | number  | probability | of a legal answer, mean over orders
+        log_odds          | number? | nats        | of defecting, mean over orders; null for scripted policies
+        n_prompts         | integer | count       | orders averaged over
+        """,
+    ),
+    "cooperation": (
+        "an agent in a game",
+        "agent game family",
+        """
+        agent           | text    | name        | who decides
+        game            | text    | name        | the game
+        family          | text    | name        | prompt family
+        p_cooperate     | number  | probability | given a legal answer, mean over scenarios
+        low             | number? | probability | 95% cluster-t interval over scenarios, null for one
+        high            | number? | probability | its upper end
+        legal_mass      | number  | probability | of a legal answer
+        n_scenarios     | integer | count       | clusters
+        n_prompts       | integer | count       | prompts averaged over
+        """,
+    ),
+    "transfer": (
+        "an agent under one control condition of label, layout or move",
+        "agent control template labels table_order",
+        """
+        agent            | text    | name        | the trained agent
+        control          | text    | one of      | trained, swapped_labels, exchanged_rows, new_wording
+        template         | text    | name        | the wording
+        labels           | text    | words       | cooperate label / defect label
+        table_order      | text?   | one of      | order of the payoff table; null: not recorded
+        change_log_odds  | number  | nats        | agent minus base, log-odds of defecting, mean over states
+        low              | number? | nats        | 95% interval over states
+        high             | number? | nats        | its upper end
+        p_defect         | number  | probability | of defecting given a legal answer
+        legal_mass       | number  | probability | of a legal answer
+        n_states         | integer | count       | memory-one states
+        keeps_sign       | flag?   | yes or no   | same sign as when trained, interval off zero; null: interval covers zero
+        """,
+    ),
+    "learned": (
+        "what an agent learned",
+        "agent",
+        """
+        agent    | text | name     | the trained agent
+        learned  | text | one of   | move, label, layout or undecided
+        sentence | text | sentence | the finding in words, with its figures
+        """,
+    ),
+    "moves": (
+        "a step of an episode",
+        "agent opponent_name game seed episode step",
+        """
+        agent                | text    | name   | who plays
+        opponent_name        | text    | name   | against whom
+        game                 | text    | name   | the game
+        seed                 | integer | seed   | of the play
+        episode              | integer | count  | from 0
+        step                 | integer | count  | within the episode, from 0
+        own_previous         | text    | C or D | the agent's last legal move
+        opponent_previous    | text    | C or D | the opponent's last move
+        own                  | text    | C or D | the move, or illegal
+        opponent             | text    | C or D | the opponent's move
+        legal                | flag    | yes or no | whether the answer was one of the options
+        reward_game          | number  | points | own payoff
+        reward_deontological | number  | points | the penalty alone
+        reward_utilitarian   | number  | points | sum of both payoffs
+        reward_hybrid        | number  | points | own payoff plus the penalty
+        """,
+    ),
+    "regret": (
+        "an agent's regret",
+        "agent opponent_name protocol game kind",
+        """
+        agent                        | text    | name   | who plays
+        opponent_name                | text    | name   | against whom
+        protocol                     | text    | name   | exact or sampled
+        game                         | text    | name   | the game
+        kind                         | text    | one of | deontological or utilitarian
+        regret                       | number  | points | best attainable minus obtained
+        regret_normalised_attainable | number  | share  | over the attainable range
+        regret_normalised_published  | number  | share  | over the published range, illegal penalty included
+        n                            | integer | count  | decisions, 0 for exact
+        """,
+    ),
+    "training": (
+        "a training step",
+        "agent training_seed step",
+        """
+        agent         | text    | name        | who is trained
+        training_seed | integer | seed        | of the training
+        step          | integer | count       | optimiser step, from 1
+        visitation    | text    | one of      | how states are weighted: uniform or visitation
+        reward_mean   | number  | points      | expected reward, illegal-answer penalty included
+        cooperation   | number  | probability | of cooperating given a legal answer
+        legal_mass    | number  | probability | of a legal answer
+        kl            | number  | nats        | KL(policy || base) on the options
+        loss          | number  | points      | minus the objective
+        seconds       | number  | seconds     | wall time; the one column in which equal runs may differ
+        """,
+    ),
+}  # fmt: skip
