@@ -15,7 +15,7 @@ from moralscope.core.decision import Prompt, PromptSet
 from moralscope.core.errors import ConfigError, MoralscopeError
 from moralscope.core.progress import Progress, ProgressEvent, silent
 from moralscope.core.tables import conform
-from moralscope.explaining.agents import BASE, Agents
+from moralscope.explaining.agents import Agents
 from moralscope.explaining.asking import named
 from moralscope.explaining.explanation import Explanation, Note
 from moralscope.explaining.measuring import (
@@ -31,21 +31,7 @@ from moralscope.explaining.measuring import (
     patching_jobs,
     path_jobs,
 )
-from moralscope.explaining.wanted import (
-    DEFAULT_METHODS,
-    METHODS,
-    Sites,
-    Wanted,
-    agent_pairs,
-    check_memory,
-    check_methods,
-    check_positions,
-    check_seed,
-    check_write,
-    paired_prompts,
-    site_groups,
-    usual_pairs,
-)
+from moralscope.explaining.wanted import DEFAULT_METHODS, METHODS, Sites, Wanted, spell_out
 from moralscope.models.alignment import ANSWER_SPAN
 from moralscope.models.rendering import encode_all
 from moralscope.models.tables import agents_table, decisions_table, prompts_table
@@ -109,49 +95,18 @@ def explain(
             allowed="what load returns",
             remedy='write explain(load("default"), prompts)',
         )
-    asked = named(prompts)
-    paired, across = _pairs(agents, asked, source, target, pairs)
-    wanted = Wanted(
-        prompts=paired[0],
-        prompt_pairs=paired[1],
-        across=across,
-        methods=check_methods(methods),
-        agent_pairs=agent_pairs(agents, source, target, across=across),
-        positions=check_positions(tuple(asked), positions),
-        sites=site_groups(agents.anatomy(BASE), sites),
-        write=check_write(write),
-        memory_bytes=check_memory(memory_gib),
-        seed=check_seed(seed),
+    wanted = spell_out(
+        agents, named(prompts), methods=methods, source=source, target=target, pairs=pairs,
+        positions=positions, sites=sites, write=write, memory_gib=memory_gib, seed=seed,
         progress=progress or silent,
-    )
+    )  # fmt: skip
     bench = Bench(agents, wanted, encode_all(agents.roster.tokenizer, tuple(wanted.prompts)))
     _decide(bench)
     notes = _measure(bench)
     tables = {name: conform(name, table) for name, table in joined(bench.tables).items()}
     return Explanation(
-        prompts=wanted.prompts,
-        tables=tables,
-        notes=notes,
-        methods=wanted.methods,
-        positions=wanted.positions,
-        write=wanted.write,
+        wanted.prompts, tables, notes, wanted.methods, wanted.positions, wanted.write
     )
-
-
-def _pairs(
-    agents: Agents,
-    asked: PromptSet,
-    source: str | None,
-    target: str | None,
-    pairs: str | Sequence[tuple[str, str]] | None,
-) -> tuple[tuple[PromptSet, tuple[tuple[str, str], ...]], bool]:
-    """Prompts to run with their pairs, and whether these are across prompts."""
-    if pairs is not None:
-        return paired_prompts(asked, pairs), True
-    alone = len(agents.names) == 1 and source in (None, BASE) and target in (None, BASE)
-    if alone or (source is not None and source == target):
-        return (asked, usual_pairs(asked)), True
-    return (asked, tuple((prompt.name, prompt.name) for prompt in asked)), False
 
 
 def _decide(bench: Bench) -> None:

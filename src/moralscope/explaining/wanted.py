@@ -67,6 +67,58 @@ class Wanted:
     progress: Progress = silent
 
 
+def spell_out(
+    agents: Agents,
+    prompts: PromptSet,
+    *,
+    methods: str | Sequence[str],
+    source: str | None,
+    target: str | None,
+    pairs: str | Sequence[tuple[str, str]] | None,
+    positions: str,
+    sites: Sites | None,
+    write: str,
+    memory_gib: float,
+    seed: int,
+    progress: Progress,
+) -> Wanted:
+    """The arguments of ``explain``, checked and spelt out.
+
+    Raises:
+        MoralscopeError: one of them is wrong; each check says what it refuses.
+    """
+    paired, across = _pairs(agents, prompts, source, target, pairs)
+    return Wanted(
+        prompts=paired[0],
+        methods=check_methods(methods),
+        agent_pairs=agent_pairs(agents, source, target, across=across),
+        prompt_pairs=paired[1],
+        across=across,
+        positions=check_positions(tuple(prompts), positions),
+        sites=site_groups(agents.anatomy(BASE), sites),
+        write=check_write(write),
+        memory_bytes=check_memory(memory_gib),
+        seed=check_seed(seed),
+        progress=progress,
+    )
+
+
+def _pairs(
+    agents: Agents,
+    prompts: PromptSet,
+    source: str | None,
+    target: str | None,
+    pairs: str | Sequence[tuple[str, str]] | None,
+) -> tuple[tuple[PromptSet, tuple[tuple[str, str], ...]], bool]:
+    """Prompts to run with their pairs, and whether these are across prompts."""
+    if pairs is not None:
+        return paired_prompts(prompts, pairs), True
+    alone = len(agents.names) == 1 and source in (None, BASE) and target in (None, BASE)
+    if alone or (source is not None and source == target):
+        return (prompts, usual_pairs(prompts)), True
+    return (prompts, tuple((prompt.name, prompt.name) for prompt in prompts)), False
+
+
 def check_methods(methods: str | Sequence[str]) -> tuple[str, ...]:
     """The methods that were chosen, in the order of ``METHODS``.
 
