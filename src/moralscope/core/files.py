@@ -87,6 +87,33 @@ def write_bytes(path: Path, data: bytes) -> None:
             raise
 
 
+@contextlib.contextmanager
+def atomic_file(path: Path) -> Generator[Path]:
+    """A file that takes its final name only when the block ends without an error.
+
+    For writers that are given a name, and may put files of their own beside it; an ``OSError`` in
+    the block is taken for theirs.
+
+    Yields:
+        The name to write to, in a temporary folder beside ``path``.
+
+    Raises:
+        OutputError: as ``write_bytes``.
+    """
+    make_folder(path.parent)
+    with _explained(path):
+        folder = Path(tempfile.mkdtemp(prefix=TEMPORARY_PREFIX, dir=path.parent))
+        try:
+            temporary = folder / path.name
+            yield temporary
+            with temporary.open("rb+") as stream:
+                os.fsync(stream.fileno())
+            temporary.chmod(0o644)
+            temporary.replace(path)
+        finally:
+            shutil.rmtree(folder, ignore_errors=True)
+
+
 def write_text(path: Path, text: str) -> None:
     """``write_bytes`` for text in UTF-8."""
     write_bytes(path, text.encode())
