@@ -13,7 +13,12 @@ from moralscope.mechanisms.segments import ALL, ANSWER_SPAN, PackedPrompts
 from moralscope.mechanisms.sweeps import Pairs, segments_for
 from moralscope.mechanisms.unrelated import unrelated_prompts
 from moralscope.studies.catalogue import changed_pairs, mechanism_prompts
-from moralscope.studies.mechanism_steps import CIRCUIT_CANDIDATES, CIRCUIT_DRAWS, LENS_DRAWS
+from moralscope.studies.mechanism_steps import (
+    CIRCUIT_CANDIDATES,
+    CIRCUIT_DRAWS,
+    ESTIMATED,
+    LENS_DRAWS,
+)
 from moralscope.studies.shape import BYTES_PER_ROW, Shape, Work, nodes_of
 from moralscope.studies.study import Study, base_name
 
@@ -63,7 +68,8 @@ def _paired(kind: str, agents: tuple[str, str], study: Study, shape: Shape) -> W
         return _sweeps(own, pairs, study, shape, stored=not itself)
     packs, nodes = nodes_of(own.prompts, study.max_nodes)
     passes = STEPS + 2
-    rows = 3 * len(own.prompts) * len(_sites(shape, "head", "attn", "mlp"))
+    kinds = [kind for kind in study.mechanisms.sites if kind in ESTIMATED]
+    rows = 3 * len(own.prompts) * len(_sites(shape, *kinds))
     operations = shape.operations(passes * nodes * _BACKWARD)
     return Work(passes * packs, operations, rows * BYTES_PER_ROW)
 

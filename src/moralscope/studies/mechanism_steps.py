@@ -39,6 +39,9 @@ from moralscope.studies.study import base_name
 LENS_DRAWS = 40
 """Random option pairs of the lens's control."""
 
+ESTIMATED = ("head", "attn", "mlp")
+"""Kinds of site whose effects have approximations."""
+
 CIRCUIT_CANDIDATES = 30
 """Sites that a search for circuits chooses from: those with the largest single effects."""
 
@@ -229,7 +232,11 @@ def approximate(source: str, target: str, exact: str) -> Step:
         receiver = bench.clean_run(target, context.trained)
         with roster.speaking(target) as model:
             anatomy = roster.anatomy(target)
-            table = approximation_table(model, anatomy, donor, receiver, progress=context.progress)
+            # Only what is patched exactly too can be compared, and only what was compared be ranked.
+            sites = [site for site in _sites(anatomy, context) if site.kind in ESTIMATED]
+            table = approximation_table(
+                model, anatomy, donor, receiver, sites=sites, progress=context.progress
+            )
         write_table("approximations", table, context.out)
         patching = read_table("patching", context.needs[exact])
         write_table("agreement", agreement_table(table, patching), context.out)
