@@ -162,6 +162,28 @@ def test_figures_are_charts_in_the_style_of_the_report(found: Explanation):
         assert "Roboto" in spec["config"]["font"]
 
 
+def test_sites_without_a_head_are_drawn_by_depth(agents: Agents):
+    prompts = [ask(f"Round {n}", positive=" action2", negative=" action1") for n in (1, 2)]
+    sites = ["attn", "resid_pre"]
+    found = explain(agents, prompts, methods="patching", sites=sites, positions="all")
+    assert list(found.figures) == ["patching-depth"]
+    spec = found.figures["patching-depth"].to_dict()
+    (rows,) = spec["datasets"].values()
+    effects = found.tables["patching"].filter(site="L1.attn")["effect"]
+    drawn = [row["effect"] for row in rows if (row["kind"], row["layer"]) == ("attn", 1)]
+    assert drawn == pytest.approx([effects.mean()])
+    assert len(rows) == 6
+    assert "patching-depth" not in explain(agents, prompts, methods="patching").figures
+
+
+def test_a_map_says_where_patches_act(agents: Agents):
+    prompts = [ask(f"Round {n}", positive=" action2", negative=" action1") for n in (1, 2)]
+    found = explain(
+        agents, prompts, methods="patching", sites="mlp", positions="all", pairs=[("q1", "q2")]
+    )
+    assert "A pair is patched at every token, across prompts." in found._repr_html_()
+
+
 def test_lines_are_wrapped_and_columns_aligned():
     block = Block("What", ("word " * 60,), ("name", "value"), (("a", "+1.00"), ("bcd", "−10.00")))
     lines = as_text(Summary("Title", "Lead.", (block,), "End.")).splitlines()

@@ -11,6 +11,7 @@ from collections.abc import Mapping
 import altair as alt
 import polars as pl
 
+from moralscope.reports.arrange import panels
 from moralscope.reports.export import Picture, render
 from moralscope.reports.figure import Absent, Figure
 from moralscope.reports.figure_lens import lens_trajectories
@@ -20,6 +21,7 @@ from moralscope.reports.numbers import signed
 from moralscope.reports.run import Run, run_of
 
 _DRAWN = ("head", "mlp")
+_LAYERED = ("attn", "resid_pre", "resid_mid", "resid_post")
 
 
 def figures(tables: Mapping[str, pl.DataFrame]) -> tuple[Figure, ...]:
@@ -35,7 +37,8 @@ def figures(tables: Mapping[str, pl.DataFrame]) -> tuple[Figure, ...]:
             made = contributions(run)
         if isinstance(made, Figure):
             found.append(made)
-    return tuple(found)
+    depths = by_depth(run)
+    return (*found, depths) if depths else tuple(found)
 
 
 def draw(tables: Mapping[str, pl.DataFrame]) -> dict[str, alt.TopLevelMixin]:
@@ -93,4 +96,44 @@ def contributions(run: Run) -> Figure | None:
         "prompts cancel in this mean.",
         chart=chart,
         tables=("attribution",),
+    )
+
+
+def by_depth(run: Run) -> Figure | None:
+    """Effects of patching attention layers and the residual stream, by layer."""
+    table = run.tables.get("patching")
+    if table is None:
+        return None
+    means = (
+        table.filter(pl.col("kind").is_in(_LAYERED))
+        .with_columns(pair=pl.format("{} into {}", "source", "target"))
+        .group_by("pair", "kind", "layer", maintain_order=True)
+        .agg(effect=pl.col("effect").mean())
+    )
+    if means.is_empty():
+        return None
+    order = means.get_column("pair").unique(maintain_order=True).to_list()
+    lines = (
+        alt.Chart(means)
+        .mark_line(point=True)
+        .encode(
+            x=alt.X("layer:Q", title="Layer", axis=alt.Axis(tickMinStep=1)),
+            y=alt.Y("effect:Q", title="Mean effect on log-odds (nats)"),
+            color=alt.Color("kind:N", title="Site", sort=list(_LAYERED)),
+        )
+        .properties(width=360, height=170)
+    )
+    facet = alt.Facet("pair:N", sort=order, title=None)
+    top = means.sort(pl.col("effect").abs(), descending=True).row(0, named=True)
+    return Figure(
+        name="patching-depth",
+        title="Patching: effects by depth",
+        shows=f"Change in the target's log-odds when one attention layer or the residual stream at "
+        f"one depth is the source's, mean of {table.get_column('prompt').n_unique()} prompts. "
+        f"Largest: {top['pair']}, {top['kind']} of layer {top['layer']} "
+        f"({signed(top['effect'])} nats).",
+        does_not_show="A stream that carries the whole difference need not be where it is made: "
+        "everything before it, at these positions, is swapped with it.",
+        chart=panels(lines, facet, columns=min(2, len(order)), spacing=22),
+        tables=("patching",),
     )

@@ -103,6 +103,8 @@ def patching_heatmap(run: Run, colours: dict[str, str]) -> Figure | Absent:
     if reason := run.lacks("patching"):
         return Absent(name, title, reason)
     table = _one_protocol(run.tables["patching"])
+    if table.filter(pl.col("kind").is_in(_DRAWN)).is_empty():
+        return Absent(name, title, "No single head or MLP was patched in this run.")
     pairs = list(dict.fromkeys(zip(table["source"], table["target"], strict=True)))
     maps: list[_Panel] = []
     for source, target in pairs:
@@ -120,16 +122,34 @@ def patching_heatmap(run: Run, colours: dict[str, str]) -> Figure | Absent:
         f"{_ceiling(table)}",
         does_not_show="Components act together, so single effects need not add up to the full "
         "swap, and a decision that no single patch flips may still rest on several. A pair is "
-        "patched at the answer only.",
+        f"patched {_where(table)}.",
         chart=_heatmaps(maps, "Mean effect on log-odds (nats)"),
         tables=("patching",),
     )
 
 
 def _one_protocol(table: pl.DataFrame) -> pl.DataFrame:
-    """One way of patching: the source's own write where both ways were run."""
-    write = table.filter(pl.col("write") == "write")
-    return table if write.is_empty() else write
+    """One way of patching, where several were run: effects of different ways have no mean.
+
+    The source's own write, at the answer, from the same prompt, as far as there is such a thing.
+    """
+    usual = (
+        pl.col("write") == "write",
+        pl.col("positions") == "answer_span",
+        pl.col("prompt") == pl.col("source_prompt"),
+    )
+    for condition in usual:
+        chosen = table.filter(condition)
+        table = table if chosen.is_empty() else chosen
+    return table.filter(pl.col("positions") == pl.col("positions").first())
+
+
+def _where(table: pl.DataFrame) -> str:
+    """Where the patches of a table act, and from where, in words."""
+    positions = str(table.get_column("positions").first())
+    known = {"answer_span": "at the answer only", "all": "at every token"}
+    across = table.filter(pl.col("prompt") != pl.col("source_prompt")).height > 0
+    return known.get(positions, f"at the span {positions}") + (", across prompts" if across else "")
 
 
 def patching_effect(rows: pl.DataFrame) -> pl.DataFrame:
