@@ -232,7 +232,7 @@ def approximate(source: str, target: str, exact: str) -> Step:
         receiver = bench.clean_run(target, context.trained)
         with roster.speaking(target) as model:
             anatomy = roster.anatomy(target)
-            # Only what is patched exactly too can be compared, and only what was compared be ranked.
+            # Only what is patched exactly as well can be compared, and so be ranked.
             sites = [site for site in _sites(anatomy, context) if site.kind in ESTIMATED]
             table = approximation_table(
                 model, anatomy, donor, receiver, sites=sites, progress=context.progress
