@@ -9,6 +9,8 @@ whole models are given, the first of them.
 from __future__ import annotations
 
 import json
+import math
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -68,7 +70,7 @@ def compose_study(agents: Sequence[str], wanted: Mapping[str, object]) -> Study:
         "changes": _words(wanted, "changes"),
         "write": wanted["write"],
         "scenarios": wanted["scenarios"],
-        "memory_mib": int(cast("float", wanted["memory_gib"]) * 1024),
+        "memory_mib": _mib(cast("float", wanted["memory_gib"])),
     }
     pairs = _words(wanted, "pairs")
     if pairs:
@@ -96,6 +98,17 @@ def _words(wanted: Mapping[str, object], key: str) -> list[str]:
     return [word.strip() for word in str(text).split(",") if word.strip()] if text else []
 
 
+def _mib(gib: float) -> int:
+    if not (math.isfinite(gib) and gib * 1024 >= 1):
+        raise ConfigError(
+            "This is not an amount of memory",
+            seen=gib,
+            allowed="GiB, at least 0.001",
+            remedy="leave --memory out, or give what a patching pass may use",
+        )
+    return int(gib * 1024)
+
+
 def _pair(text: str) -> list[str]:
     source, arrow, target = (part.strip() for part in text.partition(">"))
     if not (source and arrow and target):
@@ -120,7 +133,8 @@ def _reference(text: str) -> _Reference:
             remedy="leave it out, or measure its behaviour",
         )
     folder = Path(place).expanduser()
-    if (equals and not (named and place)) or (not folder.is_dir() and _looks_local(place)):
+    nameless = not place or (equals and not named)
+    if nameless or (not folder.is_dir() and _looks_local(place)):
         raise ConfigError(
             "There is no such agent",
             seen=text,
@@ -128,7 +142,8 @@ def _reference(text: str) -> _Reference:
             remedy="check the path, which is looked up from the current folder",
         )
     config = folder / CONFIG
-    name = named or folder.resolve().name
+    # Dots and the like are common in names of models, and cannot stand in those of agents.
+    name = named or re.sub(r"[^\w-]+", "-", folder.resolve().name)
     if config.is_file():
         return _Reference(name, place, is_adapter=True, trained_on=_trained_on(config))
     if folder.is_dir() and not (folder / "config.json").is_file():
@@ -138,13 +153,12 @@ def _reference(text: str) -> _Reference:
             allowed=f"a folder with config.json, or with {CONFIG}",
             remedy="give the folder that save_pretrained wrote",
         )
-    # A hub id without files here is taken for a whole model; adapters there are named as such.
-    return _Reference(name if named or folder.is_dir() else place.split("/")[-1], place,
-                      is_adapter=False, trained_on=None)  # fmt: skip
+    # A hub id without files here is taken for a whole model.
+    return _Reference(name, place, is_adapter=False, trained_on=None)
 
 
 def _looks_local(place: str) -> bool:
-    return place.startswith((".", "/", "~")) or place.count("/") > 1 or not place
+    return place.startswith((".", "/", "~")) or place.count("/") > 1
 
 
 def _trained_on(config: Path) -> str | None:
@@ -162,6 +176,13 @@ def _base_of(found: Sequence[_Reference], asked: str | None) -> tuple[str, tuple
     """The base model, and the agents beside it."""
     named = next((r for r in found if r.name == BASE), None)
     if named is not None and not named.is_adapter:
+        if asked is not None:
+            raise ConfigError(
+                "The base is given twice",
+                seen=f"base={named.place} and --base {asked}",
+                allowed="one base",
+                remedy="leave one of them out",
+            )
         return named.place, tuple(r for r in found if r is not named)
     bases = list(dict.fromkeys(r.trained_on for r in found if r.trained_on is not None))
     if asked is not None:
