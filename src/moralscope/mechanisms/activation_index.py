@@ -215,7 +215,8 @@ def _ranges(rows: IntArray) -> Ranges:
 
 def write_index(folder: Path, index: ActivationIndex) -> None:
     """Write ``index.json``, whole or not at all; compact, for it holds every token."""
-    text = json.dumps(asdict(index), separators=(",", ":"), allow_nan=False)
+    value = {**asdict(index), "files": dict(sorted(index.files.items()))}
+    text = json.dumps(value, separators=(",", ":"), allow_nan=False)
     write_text(folder / INDEX, text + "\n")
 
 

@@ -112,8 +112,8 @@ def capture_agents(
             anatomy = roster.anatomy(name)
             for number in [pack for agent, pack in missing if agent == name]:
                 path = folder / index.file_name(name, number)
-                tensors = _activations(model, anatomy, packs[number], index, number)
-                _write(path, tensors)
+                # Nothing here holds on to the tensors: the next pack needs their memory.
+                _write(path, _activations(model, anatomy, packs[number], index, number))
                 entry = (sha256_file(path), path.stat().st_size)
                 index = replace(index, files={**index.files, path.name: entry})
                 write_index(folder, index)

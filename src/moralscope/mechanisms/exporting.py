@@ -103,7 +103,7 @@ def hooks_of(captured: Capture, tokens: Tensor, anatomy: Anatomy) -> dict[str, T
         found["hook_pos_embed"] = positions
     for layer in range(anatomy.n_layers):
         block = f"blocks.{layer}."
-        heads = captured.z[layer].unflatten(-1, (anatomy.n_heads, anatomy.head_dim))
+        heads = captured.z[layer].reshape(-1, anatomy.n_heads, anatomy.head_dim)
         found[f"{block}hook_resid_pre"] = captured.resid_pre[layer]
         for part in PARTS:
             values: Tensor | None = getattr(captured, part)
