@@ -20,6 +20,7 @@ from moralscope.core import files
 from moralscope.core.errors import OutputError
 from moralscope.core.files import (
     TEMPORARY_PREFIX,
+    atomic_file,
     atomic_folder,
     make_folder,
     remove_leftovers,
@@ -126,6 +127,36 @@ def test_a_folder_that_refuses_files_is_found_before_any_work(
     monkeypatch.setattr(files.tempfile, "TemporaryFile", read_only)
     with pytest.raises(OutputError, match="Permission denied"):
         require_writable(tmp_path / "fine")
+
+
+def test_a_file_written_by_others_appears_whole(tmp_path: Path):
+    path = tmp_path / "deep" / "file"
+    for text in ("old", "new"):
+        with atomic_file(path) as inside:
+            inside.write_text(text)
+            (inside.parent / "beside").write_text("left by the writer")
+            assert not path.exists() or path.read_text() == "old"
+        assert path.read_text() == text
+        assert names(path.parent) == ["file"]
+    assert path.stat().st_mode & 0o777 == 0o644
+
+
+@pytest.mark.parametrize("failure", [ValueError("bad input"), KeyboardInterrupt()])
+def test_a_failing_writer_leaves_the_old_file(tmp_path: Path, failure: BaseException):
+    (tmp_path / "file").write_text("old")
+
+    def write_half(path: Path) -> None:
+        path.write_text("half of the n")
+        raise failure
+
+    with pytest.raises(type(failure)), atomic_file(tmp_path / "file") as inside:
+        write_half(inside)
+    with pytest.raises(OutputError, match="No space left"), atomic_file(tmp_path / "file"):
+        a_full_disk()
+    with pytest.raises(OutputError, match="cannot be written"), atomic_file(tmp_path / "file"):
+        pass  # the writer wrote nothing
+    assert (tmp_path / "file").read_text() == "old"
+    assert names(tmp_path) == ["file"]
 
 
 def test_a_folder_appears_whole(tmp_path: Path):

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import re
+from pathlib import Path
 from typing import Any
 
 import pytest
 import tiny
 import torch
 from hooked import forms_of, hooked, layers_of, out_proj, part
+from safetensors.torch import load_file, save_file
 from torch import Tensor
 from worlds import World, Worlds
 
@@ -143,6 +145,16 @@ def test_agents_differ_and_gradients_are_not_kept(here: World):
     assert torch.equal(game["hook_embed"], base["hook_embed"])
     assert not torch.allclose(game["blocks.2.hook_mlp_out"], base["blocks.2.hook_mlp_out"])
     assert not any(value.requires_grad for value in game.values())
+
+
+def test_what_is_given_is_of_its_own_and_can_be_saved(here: World, tmp_path: Path):
+    given = hook_names(here.runs["base"], "p0", here.anatomy())
+    save_file(given, tmp_path / "hooks.safetensors")
+    saved = load_file(tmp_path / "hooks.safetensors")
+    for value in given.values():
+        value.zero_()
+    again = hook_names(here.runs["base"], "p0", here.anatomy())
+    assert {name for name in again if torch.equal(again[name], saved[name])} == set(saved)
 
 
 def test_what_is_not_there_is_named(here: World):

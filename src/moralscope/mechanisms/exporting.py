@@ -11,7 +11,8 @@ like to those who run the model there. What to know when comparing:
   the stream. The sites ``attn`` and ``mlp``, which ``core.site.parse_site`` makes of these names,
   are patched before that norm.
 - Queries, keys and values are before rotary positions. Where a family norms queries and keys, ours
-  are after that norm, and named ``hook_q_normed`` and ``hook_k_normed``, not ``hook_q``.
+  are after that norm, and named ``hook_q_normed`` and ``hook_k_normed``, not ``hook_q``. Their axes
+  are as here in every family; in TransformerLens these two follow the model's own.
 - Keys and values have one head for each key/value head.
 - There is no ``hook_resid_mid`` where attention and MLP are parallel, and ``hook_pos_embed`` only
   where the family adds embeddings of positions to the stream.
@@ -115,7 +116,8 @@ def hooks_of(captured: Capture, tokens: Tensor, anatomy: Anatomy) -> dict[str, T
             found[f"{block}hook_resid_mid"] = captured.resid_pre[layer] + captured.attn_write[layer]
         found[f"{block}hook_mlp_out"] = captured.mlp_write[layer]
         found[f"{block}hook_resid_post"] = captured.resid_post(layer)
-    return {name: values.unsqueeze(0) for name, values in found.items()}
+    # Each with memory of its own: safetensors saves no other, and the run stays as it is.
+    return {name: values.clone().unsqueeze(0) for name, values in found.items()}
 
 
 def _part_name(part: Part, anatomy: Anatomy) -> str:
