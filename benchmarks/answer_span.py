@@ -21,8 +21,8 @@ from benchmarks.settings import Settings
 from benchmarks.timing import Entry, Timed, take_turns
 from moralscope.core.site import Site
 from moralscope.mechanisms.clean import CleanRun, run_clean, span_of
-from moralscope.mechanisms.edits import Intervention
-from moralscope.mechanisms.sweeps import Sweep, sweep
+from moralscope.mechanisms.patching.edits import Intervention
+from moralscope.mechanisms.patching.sweeps import Sweep, sweep
 from moralscope.models.rendering import EncodedPrompt
 from moralscope.models.roster import Roster
 

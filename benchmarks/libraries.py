@@ -29,8 +29,8 @@ from benchmarks.sampling import spread, spread_cells
 from benchmarks.settings import Settings
 from benchmarks.timing import Entry, Timed, take_turns
 from benchmarks.ways import adapter_way, full_way
-from moralscope.mechanisms.segments import ALL, ANSWER_SPAN
-from moralscope.mechanisms.sweeps import Sweep
+from moralscope.mechanisms.patching.segments import ALL, ANSWER_SPAN
+from moralscope.mechanisms.patching.sweeps import Sweep
 from moralscope.models.rendering import EncodedPrompt
 from moralscope.models.roster import Roster
 

@@ -16,7 +16,7 @@ from benchmarks.settings import Settings
 from benchmarks.timing import Entry, Timed, take_turns
 from moralscope.core.decision import Prompt
 from moralscope.games import expected_rewards, get_game, get_opponent, get_reward
-from moralscope.mechanisms.attribution import attribution_tables
+from moralscope.mechanisms.attribution.contributions import attribution_tables
 from moralscope.mechanisms.clean import run_clean
 from moralscope.models.loading import LoadedModel
 from moralscope.models.rendering import EncodedPrompt, encode_all

@@ -19,7 +19,7 @@ from benchmarks.plain import keep_by_hooks
 from benchmarks.sampling import Sampled
 from moralscope.core.files import write_bytes
 from moralscope.core.site import Site
-from moralscope.mechanisms.segments import ALL
+from moralscope.mechanisms.patching.segments import ALL
 from moralscope.models.anatomy import Anatomy, dissect
 from moralscope.models.libraries import peft, renamed_properties_tolerated, safetensors_torch
 from moralscope.models.rendering import EncodedPrompt

@@ -9,9 +9,9 @@ from benchmarks.adapters import SOURCE, TARGET
 from benchmarks.peer_jobs import FullModels
 from moralscope.core.site import Site
 from moralscope.mechanisms.clean import CleanRun, run_clean
-from moralscope.mechanisms.edits import Intervention
-from moralscope.mechanisms.segments import ALL
-from moralscope.mechanisms.sweeps import Sweep, sweep
+from moralscope.mechanisms.patching.edits import Intervention
+from moralscope.mechanisms.patching.segments import ALL
+from moralscope.mechanisms.patching.sweeps import Sweep, sweep
 from moralscope.models.rendering import EncodedPrompt
 from moralscope.models.roster import Roster
 

@@ -20,8 +20,8 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from moralscope.core.site import parse_site
 from moralscope.mechanisms.clean import run_clean
-from moralscope.mechanisms.edits import Intervention
-from moralscope.mechanisms.patching import sweep_prompt
+from moralscope.mechanisms.patching.edits import Intervention
+from moralscope.mechanisms.patching.tables import sweep_prompt
 from moralscope.models.anatomy import dissect
 
 MEASURED = tuple(k for k in KEYS if "transformerlens" not in k and "nnsight" not in k)

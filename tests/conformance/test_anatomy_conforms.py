@@ -13,9 +13,9 @@ from worlds import Worlds, world
 
 from moralscope.core.errors import ModelError
 from moralscope.core.site import Site
-from moralscope.mechanisms.attribution import attribution_tables
-from moralscope.mechanisms.edits import Intervention
-from moralscope.mechanisms.sweeps import sweep
+from moralscope.mechanisms.attribution.contributions import attribution_tables
+from moralscope.mechanisms.patching.edits import Intervention
+from moralscope.mechanisms.patching.sweeps import sweep
 from moralscope.models import families as supported
 from moralscope.models.anatomy import Anatomy, dissect
 from moralscope.models.capture import capture

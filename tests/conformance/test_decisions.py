@@ -10,8 +10,8 @@ from hooked import hooked, layers_of, out_matrices, record
 from torch import Tensor, nn
 from worlds import World, Worlds
 
-from moralscope.mechanisms.attribution import attribution_tables
-from moralscope.mechanisms.lens import lens_table
+from moralscope.mechanisms.attribution.contributions import attribution_tables
+from moralscope.mechanisms.lens.reading import lens_table
 from moralscope.models.scoring import make_packs, option_log_probabilities
 
 BOUNDS = {torch.float64: 1e-10, torch.float32: 1e-5, torch.bfloat16: 6e-2}

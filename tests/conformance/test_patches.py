@@ -13,10 +13,10 @@ from worlds import World, Worlds, patched
 
 from moralscope.core.errors import SiteError
 from moralscope.core.site import Site
-from moralscope.mechanisms.attribution import attribution_tables
+from moralscope.mechanisms.attribution.contributions import attribution_tables
 from moralscope.mechanisms.clean import CleanRun, run_clean
-from moralscope.mechanisms.edits import Intervention
-from moralscope.mechanisms.sweeps import sweep
+from moralscope.mechanisms.patching.edits import Intervention
+from moralscope.mechanisms.patching.sweeps import sweep
 from moralscope.models.anatomy import Anatomy, dissect
 from moralscope.models.capture import hooks
 from moralscope.models.libraries import renamed_properties_tolerated

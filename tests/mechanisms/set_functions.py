@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from moralscope.core.site import Site
-from moralscope.mechanisms.circuit_effects import FloatArray, SetEffects, SiteSet, Subject
+from moralscope.mechanisms.circuits.effects import FloatArray, SetEffects, SiteSet, Subject
 
 SetFunction = Callable[[SiteSet], Sequence[float]]
 

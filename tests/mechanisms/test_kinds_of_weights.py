@@ -10,7 +10,7 @@ import torch
 from worlds import World, clean_runs, world
 
 from moralscope.core.agents import AgentSpec
-from moralscope.mechanisms.attribution import attribution_tables
+from moralscope.mechanisms.attribution.contributions import attribution_tables
 from moralscope.models.loading import load_model, locate_model
 from moralscope.models.roster import Roster
 

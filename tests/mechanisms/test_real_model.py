@@ -13,11 +13,11 @@ from worlds import clean_runs
 from moralscope.core.agents import AgentSpec
 from moralscope.core.site import Site, parse_site
 from moralscope.games import clusters, structured
-from moralscope.mechanisms.attribution import attribution_tables
+from moralscope.mechanisms.attribution.contributions import attribution_tables
 from moralscope.mechanisms.clean import CleanRun
-from moralscope.mechanisms.edits import Intervention
-from moralscope.mechanisms.lens import lens_table
-from moralscope.mechanisms.patching import patching_table, sweep_prompt
+from moralscope.mechanisms.lens.reading import lens_table
+from moralscope.mechanisms.patching.edits import Intervention
+from moralscope.mechanisms.patching.tables import patching_table, sweep_prompt
 from moralscope.models.loading import LoadedModel
 from moralscope.models.rendering import EncodedPrompt, encode_all
 from moralscope.models.roster import Roster

@@ -13,8 +13,8 @@ import torch
 
 from moralscope.core.site import Site
 from moralscope.mechanisms.clean import CleanRun, run_clean
-from moralscope.mechanisms.edits import Intervention
-from moralscope.mechanisms.sweeps import Sweep, sweep
+from moralscope.mechanisms.patching.edits import Intervention
+from moralscope.mechanisms.patching.sweeps import Sweep, sweep
 from moralscope.models.anatomy import Anatomy
 from moralscope.models.rendering import EncodedPrompt
 from moralscope.models.roster import Roster

@@ -18,17 +18,17 @@ from moralscope.core.site import Kind, Site
 from moralscope.core.streams import stream
 from moralscope.explaining.agents import BASE, Agents, is_checkpoint
 from moralscope.explaining.wanted import Wanted
-from moralscope.mechanisms.ablation_effects import ablation_table
-from moralscope.mechanisms.approximation import agreement_table, approximation_table
-from moralscope.mechanisms.attribution import attribution_tables
-from moralscope.mechanisms.attribution_change import base_attributions, change_table
+from moralscope.mechanisms.approximation.tables import agreement_table, approximation_table
+from moralscope.mechanisms.attribution.change import base_attributions, change_table
+from moralscope.mechanisms.attribution.contributions import attribution_tables
 from moralscope.mechanisms.clean import CleanPack, CleanRun, run_clean, with_every_token
-from moralscope.mechanisms.lens import lens_table
-from moralscope.mechanisms.lens_controls import lens_controls_table
-from moralscope.mechanisms.patching import patching_table
-from moralscope.mechanisms.paths import direct_to_decision, patch_paths
-from moralscope.mechanisms.stabilisation import stabilisation_tables
-from moralscope.mechanisms.unrelated import unrelated_names, unrelated_prompts
+from moralscope.mechanisms.intervening.effects import ablation_table
+from moralscope.mechanisms.lens.controls import lens_controls_table
+from moralscope.mechanisms.lens.reading import lens_table
+from moralscope.mechanisms.lens.stabilisation import stabilisation_tables
+from moralscope.mechanisms.lens.unrelated import unrelated_names, unrelated_prompts
+from moralscope.mechanisms.patching.tables import patching_table
+from moralscope.mechanisms.paths.tables import direct_to_decision, patch_paths
 from moralscope.models.alignment import ANSWER_SPAN, align
 from moralscope.models.anatomy import Anatomy
 from moralscope.models.capture import Part

@@ -20,8 +20,8 @@ from moralscope.core.progress import Progress, silent
 from moralscope.core.site import Kind, Site, parse_site
 from moralscope.explaining.agents import BASE, Agents
 from moralscope.games import counterfactual_pairs, declared_pairs, with_sources
-from moralscope.mechanisms.donors import Write
-from moralscope.mechanisms.edits import Intervention
+from moralscope.mechanisms.patching.donors import Write
+from moralscope.mechanisms.patching.edits import Intervention
 from moralscope.models.anatomy import Anatomy
 
 METHODS = ("lens", "attribution", "patching", "paths", "approximation", "ablation")
@@ -48,7 +48,7 @@ class Wanted:
         across: whether these are different prompts.
         positions: where patches act.
         sites: what is patched, each group together; None for every head and MLP.
-        write: see ``mechanisms.edits``.
+        write: see ``mechanisms.patching.edits``.
         memory_bytes: what a pass may use beyond the model and its clean runs.
         seed: of what is drawn.
         progress: told how far along it is.

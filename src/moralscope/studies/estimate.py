@@ -6,7 +6,7 @@ floating-point operations, so
     seconds = nodes * 2 * parameters / (measured matrix rate * efficiency)
 
 with backward passes counted as two forwards; sweeps of patches are planned as they will run
-(``mechanisms.plans``). The rate is measured here and now; the efficiency is what the package
+(``patching.plans``). The rate is measured here and now; the efficiency is what the package
 reaches of it on the default model. Stages that the cache holds cost nothing.
 """
 

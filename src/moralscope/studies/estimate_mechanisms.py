@@ -6,12 +6,12 @@ from collections.abc import Sequence
 
 from moralscope.core.site import Site, every_site
 from moralscope.games import pair_indices, with_sources
-from moralscope.mechanisms.edits import Intervention
-from moralscope.mechanisms.integrated import STEPS
-from moralscope.mechanisms.plans import plan_passes
-from moralscope.mechanisms.segments import ALL, ANSWER_SPAN, PackedPrompts
-from moralscope.mechanisms.sweeps import Pairs, segments_for
-from moralscope.mechanisms.unrelated import unrelated_prompts
+from moralscope.mechanisms.approximation.integrated import STEPS
+from moralscope.mechanisms.lens.unrelated import unrelated_prompts
+from moralscope.mechanisms.patching.edits import Intervention
+from moralscope.mechanisms.patching.plans import plan_passes
+from moralscope.mechanisms.patching.segments import ALL, ANSWER_SPAN, PackedPrompts
+from moralscope.mechanisms.patching.sweeps import Pairs, segments_for
 from moralscope.studies.catalogue import changed_pairs, mechanism_prompts
 from moralscope.studies.mechanism_steps import (
     CIRCUIT_CANDIDATES,
@@ -104,7 +104,7 @@ def _explaining(agent: str, study: Study, shape: Shape, running: Running) -> Wor
         draws = LENS_DRAWS + 10
         rows = len(own.prompts) * depths * (1 + draws)
         work += Work(packs, shape.operations(nodes), rows * BYTES_PER_ROW // 3)
-    if "attribution" in methods:
+    if {"attribution", "attribution_change"} & set(methods):
         work += Work(0, 0.0, len(own.prompts) * components * BYTES_PER_ROW)
         if "attribution_change" in methods and agent != base_name(study):
             work += _clean((base_name(study),), "", own, shape, running)

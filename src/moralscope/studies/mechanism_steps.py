@@ -15,21 +15,21 @@ from moralscope.core.site import Site
 from moralscope.core.streams import stream
 from moralscope.core.tables import read_table, write_table
 from moralscope.games import pair_indices, with_sources
-from moralscope.mechanisms.approximation import agreement_table, approximation_table
-from moralscope.mechanisms.attribution import attribution_tables
-from moralscope.mechanisms.attribution_change import base_attributions, change_table
-from moralscope.mechanisms.circuit_curves import curves, curves_table
-from moralscope.mechanisms.circuit_effects import Goal, set_effects
-from moralscope.mechanisms.circuit_stability import pairs_by_wording, stability, stability_table
-from moralscope.mechanisms.circuits import circuits_table, disjoint, forward_backward
+from moralscope.mechanisms.approximation.tables import agreement_table, approximation_table
+from moralscope.mechanisms.attribution.change import base_attributions, change_table
+from moralscope.mechanisms.attribution.contributions import attribution_tables
+from moralscope.mechanisms.circuits.curves import curves, curves_table
+from moralscope.mechanisms.circuits.effects import Goal, set_effects
+from moralscope.mechanisms.circuits.localisation import localisation, localisation_table
+from moralscope.mechanisms.circuits.search import circuits_table, disjoint, forward_backward
+from moralscope.mechanisms.circuits.stability import pairs_by_wording, stability, stability_table
 from moralscope.mechanisms.clean import CleanPack, CleanRun, run_clean, with_every_token
-from moralscope.mechanisms.lens import lens_table
-from moralscope.mechanisms.lens_controls import lens_controls_table
-from moralscope.mechanisms.localisation import localisation, localisation_table
-from moralscope.mechanisms.patching import directions_table, patching_table
-from moralscope.mechanisms.paths import direct_to_decision, patch_paths
-from moralscope.mechanisms.stabilisation import stabilisation_tables
-from moralscope.mechanisms.unrelated import unrelated_names, unrelated_prompts
+from moralscope.mechanisms.lens.controls import lens_controls_table
+from moralscope.mechanisms.lens.reading import lens_table
+from moralscope.mechanisms.lens.stabilisation import stabilisation_tables
+from moralscope.mechanisms.lens.unrelated import unrelated_names, unrelated_prompts
+from moralscope.mechanisms.patching.tables import directions_table, patching_table
+from moralscope.mechanisms.paths.tables import direct_to_decision, patch_paths
 from moralscope.models.anatomy import Anatomy
 from moralscope.models.roster import Roster
 from moralscope.studies.catalogue import changed_pairs, mechanism_prompts
@@ -58,7 +58,7 @@ def explain(name: str) -> Step:
         methods = context.bench.study.mechanisms.methods
         if "lens" in methods:
             _lens(context, roster, run)
-        if "attribution" in methods:
+        if {"attribution", "attribution_change"} & set(methods):
             with roster.speaking(name):
                 whole, completeness = attribution_tables(roster.anatomy(name), run)
             found = [whole]

@@ -8,8 +8,8 @@ from functools import cached_property
 from typing import Any
 
 from moralscope.core.decision import Prompt
-from moralscope.mechanisms.plans import Sizes
-from moralscope.mechanisms.segments import PackedPrompts
+from moralscope.mechanisms.patching.plans import Sizes
+from moralscope.mechanisms.patching.segments import PackedPrompts
 from moralscope.models.libraries import transformers
 from moralscope.models.loading import ModelSource
 from moralscope.models.rendering import EncodedPrompt, encode_all

@@ -1,0 +1,1 @@
+"""What do agents compute? Activations on disk, and under other libraries' names."""

@@ -1,0 +1,1 @@
+"""Which few sites suffice? Searches, curves, stability and localisation."""

@@ -1,0 +1,1 @@
+"""What if it were otherwise? Ablation and steering as context managers."""

@@ -1,0 +1,1 @@
+"""Which parts carry the difference? Interventions as rows, at any site and position."""

@@ -1,0 +1,1 @@
+"""What does one component tell another? Path patching."""
