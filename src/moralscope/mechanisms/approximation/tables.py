@@ -2,11 +2,11 @@
 
 Three methods estimate the effect of patching each site in a few passes: attribution patching
 (``approximation.gradients``), integrated gradients (``approximation.integrated``) and RelP
-(``approximation.relevance``). None is exact: the tangent of attribution patching follows small changes
-closely and can be unrelated to the effect of large ones; integrated gradients divide the effect of
-all patches together; RelP's rules suit some models and not others. ``agreement_table`` therefore
-compares them with exact patches (``patching.tables``) on a sample of sites and prompts: with
-``x`` the estimate and ``y`` the exact effect of a patch,
+(``approximation.relevance``). None is exact: the tangent of attribution patching follows small
+changes closely and can be unrelated to the effect of large ones; integrated gradients divide the
+effect of all patches together; RelP's rules suit some models and not others. ``agreement_table``
+therefore compares them with exact patches (``patching.tables``) on a sample of sites and prompts:
+with ``x`` the estimate and ``y`` the exact effect of a patch,
 
     pearson = cov(x, y) / sqrt(var(x) var(y))        spearman = the same of their ranks
 
