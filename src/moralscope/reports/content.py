@@ -15,7 +15,7 @@ import polars as pl
 from moralscope.core.progress import Progress, ProgressEvent
 from moralscope.reports.export import Picture, render
 from moralscope.reports.figure import Absent, Figure
-from moralscope.reports.figures import FIGURES
+from moralscope.reports.figures import makers_of
 from moralscope.reports.findings import VerdictGroup, group_findings
 from moralscope.reports.look import agent_colours
 from moralscope.reports.run import AgentFacts, Run
@@ -124,8 +124,9 @@ def assemble(run: Run, progress: Progress) -> Content:
         {agent.name: agent.reward for agent in run.agents},
     )
     figures: list[Drawn | Absent] = []
-    for done, make in enumerate(FIGURES):
-        progress(ProgressEvent("report", done, len(FIGURES) + 1, make.__name__))
+    makers = makers_of(run)
+    for done, make in enumerate(makers):
+        progress(ProgressEvent("report", done, len(makers) + 1, make.__name__))
         made = make(run, colours)
         figures.append(made if isinstance(made, Absent) else Drawn(made, render(made)))
     claims = run.tables.get("claims")

@@ -52,11 +52,9 @@ def lens_quartiles(lens: pl.DataFrame) -> pl.DataFrame:
     Only the answer token where the options part is read: it is the decision.
     Columns: agent, depth (decoder layers passed), median, low, high (nats).
     """
-    depth = pl.col("layer") + pl.col("sublayer").replace_strict(_WITHIN, return_dtype=pl.Float64)
     value = pl.col("logit_diff")
     return (
-        lens.filter("is_branch")
-        .with_columns(depth=depth)
+        with_depth(lens.filter("is_branch"))
         .group_by("agent", "depth", maintain_order=True)
         .agg(
             median=value.quantile(0.5, "linear"),
@@ -65,6 +63,12 @@ def lens_quartiles(lens: pl.DataFrame) -> pl.DataFrame:
         )
         .sort("agent", "depth")
     )
+
+
+def with_depth(readings: pl.DataFrame) -> pl.DataFrame:
+    """Readings with the column depth: decoder layers passed."""
+    within = pl.col("sublayer").replace_strict(_WITHIN, return_dtype=pl.Float64)
+    return readings.with_columns(depth=pl.col("layer") + within)
 
 
 def _curve_rows(curves: pl.DataFrame, agent: str, reference: str | None) -> pl.DataFrame:

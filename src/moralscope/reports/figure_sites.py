@@ -21,11 +21,12 @@ from moralscope.reports.look import signed_colour
 from moralscope.reports.numbers import signed
 from moralscope.reports.run import Run
 
-_DRAWN = ("head", "mlp")
+DRAWN = ("head", "mlp")
+"""The kinds that a map has cells for."""
 
 
 @dataclass(frozen=True)
-class _Panel:
+class Panel:
     """One heat map: its heading and the columns site, layer, kind, head, value."""
 
     heading: str
@@ -41,13 +42,13 @@ def attribution_heatmap(run: Run, colours: dict[str, str]) -> Figure | Absent:
     agents = [a for a in colours if a in set(changes.get_column("agent").to_list())]
     if not agents:
         return Absent(name, title, "The table attribution holds no agent together with its base.")
-    maps: list[_Panel] = []
+    maps: list[Panel] = []
     others: list[str] = []
     for agent in agents:
         own = changes.filter(pl.col("agent") == agent)
         total = float(own.get_column("value").sum())
-        maps.append(_Panel(f"{agent}\nall components together {signed(total)} nats", own))
-        rest = float(own.filter(~pl.col("kind").is_in(_DRAWN)).get_column("value").sum())
+        maps.append(Panel(f"{agent}\nall components together {signed(total)} nats", own))
+        rest = float(own.filter(~pl.col("kind").is_in(DRAWN)).get_column("value").sum())
         others.append(f"{agent} {signed(rest)}")
     positive, negative = run.option_words
     n_prompts = run.tables["attribution"].get_column("prompt").n_unique()
@@ -56,12 +57,12 @@ def attribution_heatmap(run: Run, colours: dict[str, str]) -> Figure | Absent:
         title=title,
         shows=f"Change from base in what each head and MLP adds to the logit difference, mean of "
         f"{n_prompts} prompts; orange pushes towards {positive}, purple towards {negative}. "
-        f"Largest: {_largest(maps, agents)}. Components outside the map (embedding, biases): "
+        f"Largest: {largest(maps, agents)}. Components outside the map (embedding, biases): "
         f"{', '.join(others)} nats.",
         does_not_show="A contribution that changed need not have been trained: it may only pass "
         "on a change from below, which patching tells apart. Opposite changes on different "
         "prompts cancel in this mean.",
-        chart=_heatmaps(maps, "Mean change in contribution (nats)"),
+        chart=heatmaps(maps, "Mean change in contribution (nats)"),
         tables=("attribution",),
     )
 
@@ -72,14 +73,8 @@ def attribution_change(run: Run) -> pl.DataFrame:
     Columns: agent, site, layer, kind, head, value (nats). An answer of several tokens is summed
     over its tokens. Prompts that only one of the two was run on are left out.
     """
-    table = run.tables["attribution"].filter(pl.col("part") == "whole")
-    sums = table.filter(pl.col("token") == -1)
-    if sums.is_empty():
-        sums = table
     place = ("site", "layer", "kind", "head")
-    per_prompt = sums.group_by("agent", "prompt", *place, maintain_order=True).agg(
-        pl.col("contribution").sum()
-    )
+    per_prompt = contributions_of(run, "whole")
     pairs = pl.DataFrame(
         [(f.name, f.reference) for f in run.agents if f.reference is not None],
         schema={"agent": pl.String, "reference": pl.String},
@@ -96,21 +91,36 @@ def attribution_change(run: Run) -> pl.DataFrame:
     )
 
 
+def contributions_of(run: Run, part: str) -> pl.DataFrame:
+    """One part of each component's contribution, per agent and prompt, over the whole answer.
+
+    Columns: agent, prompt, site, layer, kind, head, contribution (nats).
+    """
+    table = run.tables["attribution"].filter(pl.col("part") == part)
+    sums = table.filter(pl.col("token") == -1)
+    place = ("agent", "prompt", "site", "layer", "kind", "head")
+    return (
+        (table if sums.is_empty() else sums)
+        .group_by(*place, maintain_order=True)
+        .agg(pl.col("contribution").sum())
+    )
+
+
 def patching_heatmap(run: Run, colours: dict[str, str]) -> Figure | Absent:
     """Mean effect of writing one component of the source into the target, a panel per pair."""
     name, title = "patching", "Patching: which components carry an agent's decision into another"
     del colours  # panels are named by their pair; hue is taken by the sign of the effect
     if reason := run.lacks("patching"):
         return Absent(name, title, reason)
-    table = _one_protocol(run.tables["patching"])
-    if table.filter(pl.col("kind").is_in(_DRAWN)).is_empty():
+    table = one_protocol(run.tables["patching"])
+    if table.filter(pl.col("kind").is_in(DRAWN)).is_empty():
         return Absent(name, title, "No single head or MLP was patched in this run.")
     pairs = list(dict.fromkeys(zip(table["source"], table["target"], strict=True)))
-    maps: list[_Panel] = []
+    maps: list[Panel] = []
     for source, target in pairs:
         rows = table.filter((pl.col("source") == source) & (pl.col("target") == target))
         effects = patching_effect(rows)
-        maps.append(_Panel(_pair_heading(f"{source} into {target}", rows, effects), effects))
+        maps.append(Panel(pair_heading(f"{source} into {target}", rows, effects), effects))
     positive, negative = run.option_words
     n_prompts = table.get_column("prompt").n_unique()
     return Figure(
@@ -118,17 +128,17 @@ def patching_heatmap(run: Run, colours: dict[str, str]) -> Figure | Absent:
         title=title,
         shows=f"Change in the target's log-odds when one head or MLP writes what it writes in "
         f"the source, mean of {n_prompts} prompts; orange pushes towards {positive}, purple "
-        f"towards {negative}. Largest: {_largest(maps, [f'{s} into {t}' for s, t in pairs])}. "
+        f"towards {negative}. Largest: {largest(maps, [f'{s} into {t}' for s, t in pairs])}. "
         f"{_ceiling(table)}",
         does_not_show="Components act together, so single effects need not add up to the full "
         "swap, and a decision that no single patch flips may still rest on several. A pair is "
-        f"patched {_where(table)}.",
-        chart=_heatmaps(maps, "Mean effect on log-odds (nats)"),
+        f"patched {where_patched(table)}.",
+        chart=heatmaps(maps, "Mean effect on log-odds (nats)"),
         tables=("patching",),
     )
 
 
-def _one_protocol(table: pl.DataFrame) -> pl.DataFrame:
+def one_protocol(table: pl.DataFrame) -> pl.DataFrame:
     """One way of patching, where several were run: effects of different ways have no mean.
 
     The source's own write, at the answer, from the same prompt, as far as there is such a thing.
@@ -144,7 +154,7 @@ def _one_protocol(table: pl.DataFrame) -> pl.DataFrame:
     return table.filter(pl.col("positions") == pl.col("positions").first())
 
 
-def _where(table: pl.DataFrame) -> str:
+def where_patched(table: pl.DataFrame) -> str:
     """Where the patches of a table act, and from where, in words."""
     positions = str(table.get_column("positions").first())
     known = {"answer_span": "at the answer only", "all": "at every token"}
@@ -159,15 +169,15 @@ def patching_effect(rows: pl.DataFrame) -> pl.DataFrame:
     )
 
 
-def _pair_heading(pair: str, rows: pl.DataFrame, effects: pl.DataFrame) -> str:
+def pair_heading(pair: str, rows: pl.DataFrame, effects: pl.DataFrame) -> str:
     """The panel's heading: the pair, its full-swap ceiling, and what flipped."""
     full = rows.filter(pl.col("kind") == "all")
-    single = _flips(rows.filter(pl.col("kind").is_in(_DRAWN)))
+    single = flips(rows.filter(pl.col("kind").is_in(DRAWN)))
     if full.is_empty():
         return f"{pair}\nno full swap\nsingle patches flip {single}"
     ceiling = float(effects.filter(pl.col("kind") == "all").get_column("value").item())
     return (
-        f"{pair}\nfull swap {signed(ceiling)} nats, flips {_flips(full)}\n"
+        f"{pair}\nfull swap {signed(ceiling)} nats, flips {flips(full)}\n"
         f"single patches flip {single}"
     )
 
@@ -175,24 +185,25 @@ def _pair_heading(pair: str, rows: pl.DataFrame, effects: pl.DataFrame) -> str:
 def _ceiling(table: pl.DataFrame) -> str:
     """What single patches flip against the full swap, over all pairs."""
     full = table.filter(pl.col("kind") == "all")
-    single = f"{_flips(table.filter(pl.col('kind').is_in(_DRAWN)))} decisions"
+    single = f"{flips(table.filter(pl.col('kind').is_in(DRAWN)))} decisions"
     if full.is_empty():
         return f"Single patches flip {single}; no full swap was run, so there is no ceiling."
     return (
-        f"Swapping everything at once (over each map) flips {_flips(full)} decisions, "
+        f"Swapping everything at once (over each map) flips {flips(full)} decisions, "
         f"single patches {single}."
     )
 
 
-def _flips(rows: pl.DataFrame) -> str:
+def flips(rows: pl.DataFrame) -> str:
+    """How many decisions these patches flip, in words."""
     return f"{rows.get_column('flipped').sum()} of {rows.height}"
 
 
-def _largest(maps: list[_Panel], names: list[str]) -> str:
+def largest(maps: list[Panel], names: list[str]) -> str:
     """The site with the largest absolute value in each panel, in words."""
     words: list[str] = []
     for panel, name in zip(maps, names, strict=True):
-        drawn = panel.frame.filter(pl.col("kind").is_in(_DRAWN))
+        drawn = panel.frame.filter(pl.col("kind").is_in(DRAWN))
         if drawn.is_empty():
             continue
         top = drawn.sort(pl.col("value").abs(), descending=True, maintain_order=True).row(
@@ -208,7 +219,8 @@ def saturation(values: pl.Series) -> float:
     return float(cap) if cap else 1.0
 
 
-def _heatmaps(maps: list[_Panel], legend: str) -> alt.FacetChart:
+def heatmaps(maps: list[Panel], legend: str) -> alt.FacetChart:
+    """Panels with one colour scale, two beside each other: layers across, heads and MLP down."""
     cells = pl.concat(_cells(panel) for panel in maps)
     cap = saturation(cells.get_column("value"))
     heads = cells.get_column("component").unique().to_list()
@@ -243,12 +255,12 @@ def _heatmaps(maps: list[_Panel], legend: str) -> alt.FacetChart:
     return panels(chart, facet, columns=min(2, len(maps)), spacing=22)
 
 
-def _cells(panel: _Panel) -> pl.DataFrame:
+def _cells(panel: Panel) -> pl.DataFrame:
     """The drawn components of a panel: columns panel, layer, component (head or MLP), value."""
     component = pl.when(pl.col("kind") == "mlp").then(pl.lit("MLP")).otherwise(
         pl.format("{}", "head")
     )  # fmt: skip
-    return panel.frame.filter(pl.col("kind").is_in(_DRAWN)).select(
+    return panel.frame.filter(pl.col("kind").is_in(DRAWN)).select(
         pl.lit(panel.heading).alias("panel"), "layer", component.alias("component"), "value"
     )
 

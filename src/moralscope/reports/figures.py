@@ -1,18 +1,29 @@
-"""Which figures does a run have? All of them, in the order of the page."""
+"""Which figures does a run have? All of them, in the order of the page.
+
+``FIGURES`` belong to every run: one that cannot be drawn is on the page with its reason.
+``FURTHER`` belong to runs that asked for what they show, and are not mentioned in others.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 
 from moralscope.reports.figure import Absent, Figure
+from moralscope.reports.figure_across import has_changes, patching_across
+from moralscope.reports.figure_approximations import approximations, has_approximations
+from moralscope.reports.figure_changes import attribution_parts, has_parts
+from moralscope.reports.figure_circuits import circuit_curves, has_circuits
 from moralscope.reports.figure_controls import label_control
 from moralscope.reports.figure_lens import lens_trajectories
 from moralscope.reports.figure_policy import cooperation_by_game, memory_one
+from moralscope.reports.figure_settling import has_lens_controls, lens_settling
 from moralscope.reports.figure_sites import attribution_heatmap, patching_heatmap
 from moralscope.reports.figure_training import training_curves
 from moralscope.reports.run import Run
 
-FIGURES: tuple[Callable[[Run, dict[str, str]], Figure | Absent], ...] = (
+Maker = Callable[[Run, dict[str, str]], Figure | Absent]
+
+FIGURES: tuple[Maker, ...] = (
     memory_one,
     label_control,
     cooperation_by_game,
@@ -22,7 +33,25 @@ FIGURES: tuple[Callable[[Run, dict[str, str]], Figure | Absent], ...] = (
     patching_heatmap,
 )
 
+FURTHER: tuple[tuple[Maker, Callable[[Run], bool], Maker], ...] = (
+    (lens_trajectories, has_lens_controls, lens_settling),
+    (attribution_heatmap, has_parts, attribution_parts),
+    (patching_heatmap, has_changes, patching_across),
+    (patching_heatmap, has_approximations, approximations),
+    (patching_heatmap, has_circuits, circuit_curves),
+)
+"""After which figure it stands, whether the run asked for it, and how it is drawn."""
+
+
+def makers_of(run: Run) -> tuple[Maker, ...]:
+    """The figures that the page of this run mentions, drawn or absent."""
+    return tuple(
+        make
+        for place in FIGURES
+        for make in (place, *(m for after, asked, m in FURTHER if after is place and asked(run)))
+    )
+
 
 def make_figures(run: Run, colours: dict[str, str]) -> tuple[Figure | Absent, ...]:
     """Every figure of a run, or why it is absent."""
-    return tuple(make(run, colours) for make in FIGURES)
+    return tuple(make(run, colours) for make in makers_of(run))
