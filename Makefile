@@ -39,7 +39,7 @@ demo: $(READY) ## Train, measure, explain and test five agents; leaves runs/demo
 	$(BIN)/moralscope demo
 
 test: $(READY) ## Every test, with branch coverage
-	$(BIN)/python -m pytest $(COVERAGE)
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile $(COVERAGE)
 
 test-fast: $(READY) ## The tests that a developer runs all the time
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m "not slow" -n 2 --dist loadfile

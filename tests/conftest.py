@@ -5,6 +5,7 @@ Property tests are reproducible and never fail for slowness alone.
 
 from __future__ import annotations
 
+import logging
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -22,6 +23,9 @@ settings.register_profile(
     suppress_health_check=[HealthCheck.too_slow],
 )
 settings.load_profile("project")
+
+# Tests may import PEFT before the package does, which keeps this library's advice from the screen.
+logging.getLogger("bitsandbytes.backends.cpu.ops").setLevel(logging.ERROR)
 
 
 @pytest.fixture(scope="session")
