@@ -92,10 +92,15 @@ def explain(
         str | None, Parameter(help="Base model; what the adapters name, or default, unless given.")
     ] = None,
     prompts: Annotated[
-        list[Path] | None, Parameter(help="Your own decisions, YAML or JSONL; games by default.")
+        list[Path] | None,
+        Parameter(negative="", help="Your own decisions, YAML or JSONL; games by default."),
     ] = None,
     methods: Annotated[
-        str, Parameter(help="Which of them, joined by commas.")
+        str,
+        Parameter(
+            help="Which of lens, attribution, attribution_change, patching, approximations, paths "
+            "and circuits, joined by commas."
+        ),
     ] = "lens,attribution,attribution_change,patching",
     pairs: Annotated[
         str | None,
@@ -108,7 +113,10 @@ def explain(
     write: Annotated[str, Parameter(help="What a patched head gets: write or z.")] = "write",
     changes: Annotated[
         str | None,
-        Parameter(help="Patch from changed prompts too: opponent_previous, labels, ..."),
+        Parameter(
+            help="Patch from changed prompts too: opponent_previous, own_previous, payoffs, labels,"
+            " or changes that your prompts declare."
+        ),
     ] = None,
     scenarios: Annotated[int, Parameter(help="How many scenarios to use.")] = 20,
     memory: Annotated[float, Parameter(help="GiB that a patching pass may use.")] = 2.0,
