@@ -24,6 +24,7 @@ def _sibling(name: str) -> ModuleType:
 
 
 _sibling("synthetic_run")
+_sibling("synthetic_further")
 _sibling("report_reading")
 
 
@@ -33,5 +34,16 @@ def reported(tmp_path_factory: pytest.TempPathFactory) -> Path:
     from synthetic_run import write_run  # noqa: PLC0415
 
     run = write_run(tmp_path_factory.mktemp("reported") / "run")
+    build_report(run)
+    return run
+
+
+@pytest.fixture(scope="session")
+def further(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run that asked for everything, its report built; not to be changed."""
+    from synthetic_further import add_further  # noqa: PLC0415
+    from synthetic_run import write_run  # noqa: PLC0415
+
+    run = add_further(write_run(tmp_path_factory.mktemp("further") / "run"))
     build_report(run)
     return run

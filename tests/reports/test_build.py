@@ -74,7 +74,7 @@ def test_the_twin_says_what_the_page_says(reported: Path) -> None:
     for claim, element in zip(claims, findings, strict=True):
         assert claim["statement"] == element.all("p")[0].text
     figures = page.all("figure")
-    assert len(twin["figures"]) == len(figures) == 7
+    assert len(twin["figures"]) == len(figures) == 8
     for entry, element in zip(twin["figures"], figures, strict=True):
         assert entry["title"] == element.one("h3").text
         caption = element.one("figcaption").all("p")

@@ -30,7 +30,7 @@ from moralscope.reports.run import Run, read_run
 
 NAMES = (
     "memory_one", "label_control", "cooperation", "training_curves", "lens", "attribution",
-    "patching",
+    "attribution_parts", "patching",
 )  # fmt: skip
 COLOURS = {"base": "#6b7280", "game": "#d55e00", "utilitarian": "#0072b2"}
 

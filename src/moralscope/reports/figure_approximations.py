@@ -15,6 +15,7 @@ from moralscope.evidence.approximation_gates import MIN_CORRELATION, judge_appro
 from moralscope.reports.arrange import panels
 from moralscope.reports.figure import Absent, Figure, listing
 from moralscope.reports.look import BASE_COLOUR, INK
+from moralscope.reports.numbers import MINUS
 from moralscope.reports.run import Run
 
 _METHODS = {
@@ -92,7 +93,8 @@ def _verdicts(run: Run) -> str:
         if rows.height:
             worst = rows.row(0, named=True)
             kind = "all kinds" if worst["kind"] == "all" else worst["kind"]
-            words += f" reaches {worst['least']:.2f} where it is worst ({kind}) and"
+            least = f"{worst['least']:.2f}".replace("-", MINUS)
+            words += f" reaches {least} where it is worst ({kind}) and"
         sentences.append(f"{words} {_gate(passed)}.")
     return " ".join(sentences)
 
