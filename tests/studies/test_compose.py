@@ -141,8 +141,10 @@ def test_prompts_are_the_games_or_the_files_given() -> None:
     assert games.files == ()
     own = compose("runs/mild", prompts=[Path("mine.yaml"), Path("more.jsonl")]).prompts
     assert (own.games, own.files) == ((), ("mine.yaml", "more.jsonl"))
-    for prompts in (games, own):  # nothing is asked beside what is looked into
+    for prompts in (games, own):
         assert (prompts.wordings, prompts.scenarios) == ((), False)
+    # Beside games the structured text gives a policy; beside one's own prompts it says nothing.
+    assert (games.table_orders, own.table_orders) == (("original",), ())
 
 
 @pytest.mark.parametrize(

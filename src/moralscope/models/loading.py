@@ -29,6 +29,7 @@ from moralscope.core.errors import ModelError, nearest
 from moralscope.core.files import atomic_folder
 from moralscope.core.hashing import sha256_file, sha256_files, sha256_value
 from moralscope.core.stage import cache_folder
+from moralscope.models.devices import require_device
 from moralscope.models.libraries import huggingface_hub, transformers
 from moralscope.models.quantised import four_bit_settings, keep_readable
 
@@ -260,10 +261,10 @@ def load_model(
 
     Raises:
         ModelError: the weights do not fit the configuration, or parameters are missing; there is
-            no such dtype; a layer cannot be held in 4 bits on this device.
+            no such dtype or device; a layer cannot be held in 4 bits on this device.
         DependencyError: ``nf4`` without bitsandbytes.
     """
-    how = _held_as(dtype, device)
+    how = _held_as(dtype, require_device(device))
     _require_tokenizer(source)
     raw = _read_config(source.name, source.folder)
     kind = str(raw.pop("model_type"))

@@ -85,8 +85,7 @@ def compose_study(agents: Sequence[str], wanted: Mapping[str, object]) -> Study:
             "files": files,
             "wordings": [],
             "scenarios": False,
-            "table_orders": ["original"],
-            **({"games": []} if files else {}),
+            **({"games": [], "table_orders": []} if files else {"table_orders": ["original"]}),
         },
         "mechanisms": mechanisms,
     }

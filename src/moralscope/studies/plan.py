@@ -25,6 +25,7 @@ from pathlib import Path
 
 from moralscope.core.hashing import sha256_file, sha256_value
 from moralscope.core.stage import Stage
+from moralscope.models.devices import require_device
 from moralscope.models.loading import ModelSource, locate_model
 from moralscope.models.roster import WEIGHTS, find_adapter
 from moralscope.studies import mechanism_steps, steps
@@ -134,10 +135,11 @@ def make_plan(study: Study) -> Plan:
     """Resolve a study into stages.
 
     Raises:
-        ModelError: the base model or a checkpoint cannot be found.
+        ModelError: the base model, a checkpoint or the device cannot be found.
         AgentError: an adapter cannot be found.
         ConfigError: a prompt choice that cannot be met.
     """
+    require_device(study.device)
     source = locate_model(study.model)
     plan = _Planner(study, source)
     asked = plan.add(
