@@ -126,6 +126,10 @@ def compare(
     return entries
 
 
+def _repeats(sweeping: Sweeping, settings: Settings) -> int:
+    return settings.long_repeats if sweeping.positions == "all" else settings.repeats
+
+
 @dataclass(frozen=True)
 class _Setup:
     """What every sweep is compared on."""
@@ -166,7 +170,7 @@ def _compare_sweep(
             clean = taking.job(f"{positions} clean {reads}", do="clean", reads=reads)
             jobs[f"{taking.library.name}, logits: {reads}"] = patch
             jobs[f"{taking.library.name}, clean runs, logits: {reads}"] = clean
-    times = take_turns(jobs, setup.settings.repeats)
+    times = take_turns(jobs, _repeats(sweeping, setup.settings))
     return {
         taking.library: _entry(times, setup, sweeping, taking)
         for taking in takers

@@ -17,7 +17,7 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from benchmarks import answer_span, libraries, packed
+from benchmarks import answer_span, libraries, memory, packed
 from benchmarks.adapters import SOURCE, agents
 from benchmarks.peer_jobs import full_models
 from benchmarks.peer_process import NNSIGHT, TRANSFORMERLENS, Library, PeerError, driver_command
@@ -115,6 +115,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
             settings = QUICK if chosen.quick else Settings()
             others = other_libraries(settings)
             results = run_benchmarks(base, settings, Path(folder), others=others)
+        if not chosen.quick:
+            results["memory"] = memory.measure(chosen.model)
         write_json(chosen.out, results)
     except MoralscopeError as error:
         print(error, file=sys.stderr)

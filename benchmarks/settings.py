@@ -11,6 +11,7 @@ class Settings:
 
     Attributes:
         repeats: counted turns of each job.
+        long_repeats: the same of sweeps at all positions, which take minutes.
         sampled_heads, sampled_mlps: sites that are patched at the answer span by hooks and in
             other libraries as well.
         sampled_layers: attention layers, and as many MLPs, patched at all positions elsewhere.
@@ -25,6 +26,7 @@ class Settings:
     """
 
     repeats: int = 3
+    long_repeats: int = 2
     sampled_heads: int = 9
     sampled_mlps: int = 3
     sampled_layers: int = 3
@@ -44,6 +46,7 @@ class Settings:
 
 QUICK = Settings(
     repeats=1,
+    long_repeats=1,
     sampled_heads=2,
     sampled_mlps=1,
     sampled_layers=1,
