@@ -121,7 +121,10 @@ def test_a_control_of_one_draw_has_no_band(further: Path) -> None:
 
 def test_settling_quotes_depth_interval_and_controls(further: Path) -> None:
     shows = drawn(lens_settling(read_run(further), COLOURS)).shows
-    interval = "settles at depth 1.2 of 2 (95% interval 0.0 to 1.8, 4 scenarios)"
+    interval = (
+        "settles at depth 1.2 of 2 (95% interval 0.0 to 1.8, cut at the ends of the model, "
+        "4 scenarios)"
+    )
     assert "one more of 5 random option pairs and one more of 3 unrelated prompts" in shows
     assert (
         "base settles at depth 1.2 of 2 (no interval, 4 scenarios) and exceeds random pairs from "
@@ -132,8 +135,8 @@ def test_settling_quotes_depth_interval_and_controls(further: Path) -> None:
         "unrelated prompts at the last depth." in shows
     )
     assert (
-        f"utilitarian {interval} and does not exceed random pairs and unrelated prompts at the "
-        "last depth." in shows
+        f"utilitarian {interval} and exceeds neither random pairs nor unrelated prompts at "
+        "the last depth." in shows
     )
 
 
@@ -291,7 +294,7 @@ def test_approximations_say_which_may_rank(further: Path) -> None:
         "Attribution patching reaches 0.91 where it is worst (mlp) and passes the gate for 2 of 2 "
         "pairs. Integrated gradients reaches 0.72 where it is worst (head) and fails it for 2 of "
         "2 pairs. RelP reaches \u22120.25 where it is worst (head) and cannot be judged for 2 of "
-        "2 pairs, as not every kind estimated was patched exactly. "
+        "2 pairs, for want of enough exact patches that vary. "
         "Exact patches compared: 40." in shows
     )
 

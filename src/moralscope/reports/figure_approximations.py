@@ -107,7 +107,7 @@ def _gate(passed: list[object]) -> str:
         "cannot be judged for": sum(p is None for p in passed),
     }
     said = listing([f"{words} {n}" for words, n in counts.items() if n])
-    why = ", as not every kind estimated was patched exactly" if None in passed else ""
+    why = ", for want of enough exact patches that vary" if None in passed else ""
     return f"{said} of {len(passed)} {'pair' if len(passed) == 1 else 'pairs'}{why}"
 
 

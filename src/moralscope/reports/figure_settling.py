@@ -142,11 +142,10 @@ def _settles(row: Mapping[str, float | None], last: float) -> str:
     if row["depth"] is None:
         return "settles on no prompt"
     low, high = row["low"], row["high"]
-    interval = (
-        "no interval"
-        if low is None or high is None
-        else f"95% interval {max(low, 0.0):.1f} to {min(high, last):.1f}"
-    )
+    interval = "no interval"
+    if low is not None and high is not None:
+        interval = f"95% interval {max(low, 0.0):.1f} to {min(high, last):.1f}"
+        interval += ", cut at the ends of the model" * (low < 0.0 or high > last)
     count = f"{row['n_scenarios']} {'scenario' if row['n_scenarios'] == 1 else 'scenarios'}"
     return f"settles at depth {row['depth']:.1f} of {last:.0f} ({interval}, {count})"
 
@@ -163,8 +162,10 @@ def _exceeds(row: Mapping[str, float | None], measured: Sequence[str]) -> str:
     ]
     under = [words for words, depth in found.items() if depth is None]
     parts = [f"exceeds {listing(over)}"] if over else []
-    if under:
-        parts.append(f"does not exceed {listing(under)} at the last depth")
+    if len(under) == 2:
+        parts.append(f"exceeds neither {under[0]} nor {under[1]} at the last depth")
+    elif under:
+        parts.append(f"does not exceed {under[0]} at the last depth")
     return " but ".join(parts)
 
 
