@@ -28,7 +28,9 @@ from moralscope.models.scoring import score
 ROOT = Path(__file__).parents[2]
 STAND_IN = (sys.executable, str(Path(__file__).with_name("plain_driver.py")))
 ABSENT = "needs nnsight in an environment of its own"
-SETTINGS = replace(QUICK, repeats=2, sampled_heads=3, sampled_mlps=2, sampled_layers=2)
+SETTINGS = replace(
+    QUICK, repeats=2, long_repeats=2, sampled_heads=3, sampled_mlps=2, sampled_layers=2
+)
 
 
 @pytest.fixture(scope="module")
