@@ -28,7 +28,9 @@ def moralscope(*words: str, setup: str | None = None) -> subprocess.CompletedPro
     )
 
 
-@pytest.mark.parametrize("words", [["--help"], ["run", "--help"], ["demo", "-h"], []])
+@pytest.mark.parametrize(
+    "words", [["--help"], ["run", "--help"], ["demo", "-h"], ["explain", "-h"], []]
+)
 def test_help_never_imports_the_model_stack(words: list[str]) -> None:
     report = (
         "import sys; from moralscope.cli.main import main; code = main(sys.argv[1:]);"
@@ -43,7 +45,9 @@ def test_help_never_imports_the_model_stack(words: list[str]) -> None:
 
 def test_help_names_every_command_in_the_order_of_use() -> None:
     help_text = moralscope("--help").stdout
-    places = [help_text.index(f"│ {name} ") for name in ("demo", "run", "report", "doctor")]
+    places = [
+        help_text.index(f"│ {name} ") for name in ("demo", "run", "explain", "report", "doctor")
+    ]
     assert places == sorted(places)
 
 
@@ -141,6 +145,14 @@ def test_doctor_works_without_the_model_stack() -> None:
     assert done.stderr == ""
     assert "unknown without torch" in done.stdout
     assert done.returncode in (0, 1)
+
+
+def test_explain_without_the_model_stack_says_how_to_install_it(tmp_path: Path) -> None:
+    out = str(tmp_path / "out")
+    done = moralscope("explain", "base", "--out", out, setup=WITHOUT_MODELS + "sys.exit(code)")
+    assert done.returncode == 2
+    assert 'pip install "moralscope[models]"' in done.stderr
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_an_interruption_says_how_to_go_on(

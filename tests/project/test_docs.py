@@ -47,7 +47,7 @@ def test_every_column_of_every_table_is_documented(hooks: ModuleType):
             assert len(re.findall(r"(?<!\\)\|", rest)) == 3
 
 
-@pytest.mark.parametrize("command", ["demo", "run", "report", "doctor"])
+@pytest.mark.parametrize("command", ["demo", "run", "explain", "report", "doctor"])
 def test_every_command_is_documented(hooks: ModuleType, command: str):
     assert f"## moralscope {command}\n" in page(hooks, "cli.md")
 
