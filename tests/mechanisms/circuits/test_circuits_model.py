@@ -45,8 +45,8 @@ def test_everything_is_the_full_swap_and_sets_are_patched_together(worlds: World
         assert whole.share == pytest.approx([1.0, 1.0], abs=1e-9)
         events.clear()
         found = score(effects, [frozenset(one) for one in sets])
-        # One pass a prompt, however many sets.
-        assert len(events) == 3
+        # One pass for two prompts, however many sets.
+        assert len(events) == 2
         assert events[0].task == "patch sets game>moral"
         direct = np.array(
             [

@@ -157,9 +157,10 @@ def test_progress_is_reported_for_each_pass(worlds: Worlds):
     here = worlds("llama", n=3)
     seen: list[tuple[str, int, int | None]] = []
     table(
-        here, "game", "moral", members=[0, 2], sites=HEADS[:2],
+        here, "game", "moral", members=[0, 1, 2], sites=HEADS[:2],
         progress=lambda event: seen.append((event.task, event.done, event.total)),
     )  # fmt: skip
+    # Spans of one token go two by two.
     assert seen == [("patch game>moral", 1, 2), ("patch game>moral", 2, 2)]
 
 

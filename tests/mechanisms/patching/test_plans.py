@@ -101,12 +101,13 @@ def test_not_even_one_row_is_refused_with_what_it_would_take(worlds: Worlds):
 
 
 def test_operations_are_those_counted_by_hand(worlds: Worlds):
-    here = worlds("llama", forms="single", **KEPT)
+    here = worlds("llama", forms="single", **{**KEPT, "n": 1})
     model = here.roster.base.model
-    (segment, *_) = segments_of(here, "answer_span")
-    assert (len(segment.frozen), len(segment.nodes)) == (22, 1)
+    (segment,) = segments_of(here, "answer_span")
+    frozen = len(here.prompts[0].tokens) - 1
+    assert (len(segment.frozen), len(segment.nodes)) == (frozen, 1)
     weights = 32 * 32 + 2 * 32 * 16 + 32 * 32 + 3 * 32 * 48
-    layer = 2 * weights + 4 * 4 * 8 * 23  # every query head meets 22 frozen keys and its own
+    layer = 2 * weights + 4 * 4 * 8 * (frozen + 1)  # every query head: frozen keys and its own
     interventions = [
         Intervention((Site("mlp", 0),)),
         Intervention((Site("head", 2, 1),)),

@@ -214,7 +214,7 @@ def test_prompts_that_do_not_align_are_refused(worlds: Worlds):
 
 def test_a_budget_too_small_for_one_row_is_refused(worlds: Worlds):
     with pytest.raises(ResourceError, match="Not even one row of a patching sweep fits") as e:
-        patched(worlds("llama", n=2), [(Site("mlp", 0),)], memory_bytes=1 << 20)
+        patched(worlds("llama", n=1), [(Site("mlp", 0),)], memory_bytes=1 << 20)
     assert str(e.value.seen).startswith("1 MiB for rows of 1 tokens")
 
 

@@ -325,7 +325,7 @@ def test_the_table_says_what_was_patched(worlds: Worlds):
     gap = table["patched_log_odds"] - table["baseline_log_odds"]
     assert table["effect"].to_list() == pytest.approx(gap.to_list(), abs=1e-15)
     assert [(e.task, e.done, e.total) for e in seen] == [
-        ("paths game>moral", 1, 2), ("paths game>moral", 2, 2)
+        ("paths game>moral", 1, 1)  # spans of one token go two by two
     ]  # fmt: skip
     assert patched(here, []).height == 0
 

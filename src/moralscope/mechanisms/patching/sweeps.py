@@ -46,6 +46,9 @@ from moralscope.models.scoring import MAX_NODES
 
 DonorsOf = Callable[[Segment], Sequence[Donor]]
 
+TOKENS_TOGETHER = 2
+"""Changed tokens up to which prompts are patched in the same rows, but for all positions."""
+
 Pairs = Sequence[tuple[int, int]]
 """(target prompt, source prompt), as indices into the prompts of the two clean runs."""
 
@@ -119,13 +122,16 @@ def segments_for(
     """The segments that hold some pairs of prompts.
 
     At all positions the prompts of a pack are computed together, because they share most of their
-    tokens; elsewhere each prompt is a segment of its own.
+    tokens. Spans of one token are computed two by two: every pass reads all weights, a good part of
+    its time when rows are few. Longer spans are segments of their own, because rows of different
+    prompts see each other in vain.
 
     Raises:
         PromptError: a pair does not align token by token.
     """
     cases = [case_of(source, target, mine, theirs, positions) for mine, theirs in pairs]
-    return group_cases(target, cases, share=positions == ALL, max_nodes=max_nodes)
+    most = max_nodes if positions == ALL else TOKENS_TOGETHER
+    return group_cases(target, cases, share=True, max_nodes=most)
 
 
 def full_swap(source: CleanRun, target: CleanRun, member: int, source_member: int) -> float:
