@@ -128,14 +128,19 @@ def _whole_packs(roster: Roster, name: str, packs: Iterable[CleanPack]) -> Itera
             yield whole
 
 
+def _both(context: Context, source: str, target: str) -> tuple[Roster, CleanRun, CleanRun]:
+    """The roster with both agents of a pair, and their clean runs."""
+    roster = context.bench.roster([source, target], context.trained)
+    donor = context.bench.clean_run(source, context.trained)
+    return roster, donor, context.bench.clean_run(target, context.trained)
+
+
 def patch(source: str, target: str) -> Step:
     """One ordered pair's sweeps; an agent patched into itself is a control on few prompts."""
 
     def step(context: Context) -> None:
         bench = context.bench
-        roster = bench.roster([source, target], context.trained)
-        donor = bench.clean_run(source, context.trained)
-        receiver = bench.clean_run(target, context.trained)
+        roster, donor, receiver = _both(context, source, target)
         chosen = bench.study.mechanisms
         itself = source == target
         few = range(min(chosen.self_patch_prompts, len(receiver.prompts)))
@@ -226,10 +231,7 @@ def approximate(source: str, target: str, exact: str) -> Step:
     """
 
     def step(context: Context) -> None:
-        bench = context.bench
-        roster = bench.roster([source, target], context.trained)
-        donor = bench.clean_run(source, context.trained)
-        receiver = bench.clean_run(target, context.trained)
+        roster, donor, receiver = _both(context, source, target)
         with roster.speaking(target) as model:
             anatomy = roster.anatomy(target)
             # Only what is patched exactly as well can be compared, and so be ranked.
@@ -249,9 +251,7 @@ def trace(source: str, target: str) -> Step:
 
     def step(context: Context) -> None:
         bench = context.bench
-        roster = bench.roster([source, target], context.trained)
-        donor = bench.clean_run(source, context.trained)
-        receiver = bench.clean_run(target, context.trained)
+        roster, donor, receiver = _both(context, source, target)
         with roster.speaking(target) as model:
             anatomy = roster.anatomy(target)
             table = patch_paths(
@@ -274,9 +274,7 @@ def find_circuits(source: str, target: str) -> Step:
 
     def step(context: Context) -> None:
         bench = context.bench
-        roster = bench.roster([source, target], context.trained)
-        donor = bench.clean_run(source, context.trained)
-        receiver = bench.clean_run(target, context.trained)
+        roster, donor, receiver = _both(context, source, target)
         asked = tuple(mechanism_prompts(bench.study))
         chosen = bench.study.mechanisms
         goal = Goal("share", chosen.circuit_share)

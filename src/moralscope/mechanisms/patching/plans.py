@@ -5,8 +5,9 @@ A pass holds as many rows as fit. Its arithmetic, for a row that enters at layer
     tokens * (layers - e) * (2 * weights of a layer + 4 * heads * head_dim * keys)
 
 multiply-adds counted as two operations; ``keys`` are the frozen tokens and the tokens of the row.
-That is the *arithmetic floor*: what no implementation of single patches through the model's own
-layers can do without. Memory is estimated from the sizes of the largest tensors that live at once.
+For rows of one prompt that is the *arithmetic floor*: what no implementation of single patches
+through the model's own layers can do without. Prompts that share rows count each other's keys too,
+which the mask hides. Memory is estimated from the sizes of the largest tensors that live at once.
 """
 
 from __future__ import annotations
@@ -69,7 +70,7 @@ class SweepPlan:
 
     @property
     def operations(self) -> float:
-        """Floating-point operations of all passes: the arithmetic floor."""
+        """Floating-point operations of all passes."""
         return sum(p.operations for p in self.passes)
 
     def seconds(self, operations_per_second: float, efficiency: float = 0.5) -> float:
