@@ -179,7 +179,8 @@ def _optimise(task: _Task, wrapped: Any, work: Path, progress: Progress) -> list
                 "seconds": time.perf_counter() - started,
             }
         )
-        if step % config.checkpoint_every == 0 and step < config.steps:
+        every = 10 if config.checkpoint_every == "auto" else config.checkpoint_every
+        if step % every == 0 and step < config.steps:
             save_checkpoint(work, parameters, optimiser, rows, task.identity)
         note = f"reward {signals.reward_mean:.2f}, P(cooperate) {signals.cooperation:.2f}"
         progress(ProgressEvent(f"train {task.name}", step, config.steps, note))
