@@ -71,7 +71,8 @@ class Span:
 
     Attributes:
         category: what stands there (``labels``, ``payoffs``, ``opponent_previous``,
-            ``own_previous``, ``goal``).
+            ``own_previous``, ``goal``); in a game of more than two players
+            ``opponent_previous`` is how many of the others cooperated.
         message: index of the chat message.
         start, end: half-open character range within that message's content.
     """
@@ -138,7 +139,8 @@ class Prompt:
         decision: what is asked.
         game: the game (``IPD``), or ``user`` for prompts of the user's own.
         scenario: the unit of replication (cluster) that inference uses.
-        family: ``structured``, ``wordings``, ``scenarios``, ``clusters`` or the user's own.
+        family: ``structured``, ``wordings``, ``scenarios``, ``clusters``, ``public-goods`` or the
+            user's own.
         template: the wording, a fixed effect.
         labels: the two action words, ``negative/positive`` (``action1/action2``: cooperate is
             called action1); a swapped assignment reads ``action2/action1``.
@@ -147,6 +149,8 @@ class Prompt:
         table_order: order of payoff rows and columns: ``original``, ``rows``, ``columns``,
             ``both`` exchanged, or ``none`` where the text has no table.
         own_previous, opponent_previous: the one-step memory, where there is one.
+        others_cooperated: how many of the others cooperated in the round before, in a game of
+            more than two players.
         counterfactual_of: the name of the prompt of which this one is a changed version, where
             the user says so.
         change: what was changed, in the user's words.
@@ -164,6 +168,7 @@ class Prompt:
     table_order: str = "none"
     own_previous: Move | None = None
     opponent_previous: Move | None = None
+    others_cooperated: int | None = None
     counterfactual_of: str | None = None
     change: str | None = None
 

@@ -27,7 +27,7 @@ SCHEMAS: dict[str, tuple[str, str, str]] = {
         prompt            | text     | name     | unique name
         game              | text     | name     | the game, or user
         scenario          | text     | name     | cluster, the unit of replication for inference
-        family            | text     | name     | structured, wordings, scenarios, clusters, user's own
+        family            | text     | name     | structured, wordings, scenarios, clusters, public-goods, user's own
         template          | text     | name     | the wording
         labels            | text     | words    | label of the negative option / of the positive one
         option_order      | integer  | 0 or 1   | 1: the later label is named first in the opening
@@ -35,6 +35,7 @@ SCHEMAS: dict[str, tuple[str, str, str]] = {
         table_order       | text     | one of   | original, rows, columns, both (exchanged) or none
         own_previous      | text?    | C or D   | the agent's own last move
         opponent_previous | text?    | C or D   | the opponent's last move
+        others_cooperated | integer? | count    | others who cooperated last, among more than two players
         text              | text     | text     | rendered exactly as tokenised, answer stem included
         sha256            | text     | hash     | of text
         positive          | text     | text     | canonical continuation of the positive option

@@ -30,7 +30,7 @@ from typing import Literal, TypeGuard, get_args
 
 from moralscope.core.decision import Decision, Move, Prompt, PromptSet
 from moralscope.core.errors import ConfigError, PromptError, nearest
-from moralscope.games.matrices import GAMES, MOVES, PAIRS, Game, get_game
+from moralscope.games.matrices import MOVES, PAIRS, Game, get_game
 from moralscope.games.prompts import compose
 from moralscope.games.states import State
 from moralscope.games.stories import SCENARIOS
@@ -117,6 +117,13 @@ def counterpart(prompt: Prompt, change: Change) -> Prompt:
     """
     if not _is_change(change):
         raise _no_such_change(change, CHANGES)
+    if prompt.others_cooperated is not None:
+        raise PromptError(
+            f"Prompt {prompt.name!r} is about more than two players",
+            seen=f"game {prompt.game!r}, others_cooperated {prompt.others_cooperated}",
+            allowed="prompts of games of two players, or pairs of one's own",
+            remedy=f"write it into a prompt file, with counterfactual_of: {prompt.name}",
+        )
     if change in ("opponent_previous", "own_previous") and getattr(prompt, change) is None:
         raise PromptError(
             f"Prompt {prompt.name!r} has no {change} that could be changed",
@@ -244,8 +251,7 @@ def _origin(
     bare = replace(prompt, counterfactual_of=None, change=None)
     text = _TEXTS.get((prompt.family, prompt.template))
     own, opponent = prompt.own_previous, prompt.opponent_previous
-    known = prompt.game.removesuffix(_SWAPPED) in GAMES
-    known = known and {prompt.option_order, prompt.answer_order} <= {0, 1}
+    known = _tells_a_game(prompt) and {prompt.option_order, prompt.answer_order} <= {0, 1}
     if text is not None and own is not None and opponent is not None and known:
         wording, story = text
         order: TableOrder = "original"
@@ -254,7 +260,7 @@ def _origin(
         words = _labels_of(prompt.decision)
         scene = Scene(
             game_of(prompt), State(own, opponent), words,
-            prompt.option_order, prompt.answer_order, order,
+            prompt.option_order, prompt.answer_order, order, bool(prompt.decision.stem),
         )  # fmt: skip
         for labels in (words, (words[1], words[0])):
             # Words that cannot be labels are refused there: such a prompt is not the package's.
@@ -268,6 +274,14 @@ def _origin(
         allowed="prompts as the package makes them, or pairs of one's own",
         remedy=f"write the counterpart into the prompt file, with counterfactual_of: {prompt.name}",
     )
+
+
+def _tells_a_game(prompt: Prompt) -> bool:
+    try:
+        game_of(prompt)
+    except ConfigError:
+        return False
+    return True
 
 
 def _is_change(name: str) -> TypeGuard[Change]:

@@ -30,7 +30,7 @@ from collections.abc import Collection, Generator
 from pathlib import Path
 from typing import cast
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, Field
 
 from moralscope.core.decision import (
     Decision,
@@ -88,6 +88,7 @@ class _Entry(_Strict):
     table_order: str = "none"
     own_previous: Move | None = None
     opponent_previous: Move | None = None
+    others_cooperated: int | None = Field(default=None, ge=0)
     counterfactual_of: str | None = None
     change: str | None = None
 
@@ -255,6 +256,7 @@ def _prompt(entry: _Entry) -> Prompt:
         table_order=entry.table_order,
         own_previous=entry.own_previous,
         opponent_previous=entry.opponent_previous,
+        others_cooperated=entry.others_cooperated,
         counterfactual_of=entry.counterfactual_of,
         change=entry.change,
     )
@@ -344,6 +346,7 @@ def _entry(prompt: Prompt) -> _Entry:
         table_order=prompt.table_order,
         own_previous=prompt.own_previous,
         opponent_previous=prompt.opponent_previous,
+        others_cooperated=prompt.others_cooperated,
         counterfactual_of=prompt.counterfactual_of,
         change=prompt.change,
     )

@@ -1,9 +1,9 @@
 """What are agents asked? The prompt sets of the package, from scenes and wordings.
 
 ================  ==========================================================================
-``structured``    one IPD text: 4 states x 2 option orders x 2 answer orders = 16 prompts
+``structured``    one text of a game: 4 states x 2 option orders x 2 answer orders = 16 prompts
                   per label assignment; the training prompts
-``wordings``      seven other IPD texts, 4 states each: is it the move that was learned?
+``wordings``      seven other texts, 4 states each: is it the move that was learned?
 ``scenarios``     five situations of the IPD, four texts each
 ``clusters``      five games x 4 states, two texts, both orders: the set that is tested on
 ================  ==========================================================================
@@ -14,7 +14,7 @@ confounding is with the interaction of everything else, so that no single factor
 ``Prompt.labels`` reads cooperate label / defect label; every positive option is to defect.
 ``Prompt.table_order`` is relative to the wording: ``original`` is the order in which that wording
 writes its table, whichever move that puts first. A wording that names the options once has equal
-option and answer orders.
+option and answer orders. Games of more than two players are in ``group_prompts``.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from typing import Literal, get_args
 
 from moralscope.core.decision import Decision, Message, Option, Prompt, PromptSet
 from moralscope.core.errors import ConfigError, PromptError, nearest
-from moralscope.games.matrices import get_game
+from moralscope.games.matrices import GAMES, Game, get_game
 from moralscope.games.states import STATES, State
 from moralscope.games.stories import SCENARIOS
 from moralscope.games.texts import CLUSTER_WORDINGS, IPD_WORDINGS, STRUCTURED
@@ -60,13 +60,18 @@ def structured(
     labels: tuple[str, str] = LABELS,
     assignments: Sequence[Assignment] = ASSIGNMENTS,
     table_order: TableOrder = "original",
+    game: Game = GAMES["IPD"],
+    stem: bool = True,
 ) -> PromptSet:
-    """The IPD in the structured text: every state, option order and answer order.
+    """A game in the structured text: every state, option order and answer order.
 
     Args:
         labels: what cooperating and what defecting is called under the assignment ``same``.
         assignments: which label assignments to ask under.
         table_order: rows, columns or both of the payoff table exchanged; the text stays.
+        game: whose payoffs are told; the IPD by default.
+        stem: whether the answer is begun for the agent ("I choose action"), so that only the rest
+            of the label is left to say. Without it the whole label is the answer.
 
     Returns:
         16 prompts per assignment.
@@ -80,10 +85,10 @@ def structured(
             compose(
                 "structured",
                 STRUCTURED,
-                Scene(get_game("IPD"), state, words, orders[0], orders[1], table_order),
+                Scene(game, state, words, orders[0], orders[1], table_order, stem),
                 labels,
             )
-            for words in _assigned(labels, assignments)
+            for words in assigned(labels, assignments)
             for state in STATES
             for orders in product((0, 1), repeat=2)
         )
@@ -94,19 +99,24 @@ def wordings(
     labels: tuple[str, str] = LABELS,
     assignments: Sequence[Assignment] = ASSIGNMENTS,
     names: Iterable[str] | None = None,
+    game: Game = GAMES["IPD"],
+    stem: bool = True,
 ) -> PromptSet:
-    """The IPD in other words: each wording in the four states, option orders rotated.
+    """A game in other words: each wording in the four states, option orders rotated.
 
     Args:
         labels: what cooperating and what defecting is called under the assignment ``same``.
         assignments: which label assignments to ask under.
         names: which of ``WORDINGS``; all by default.
+        game: whose payoffs are told; the IPD by default.
+        stem: whether the answer is begun for the agent, as for ``structured``.
 
     Returns:
         4 prompts per wording and assignment, two in either option order.
 
     Raises:
-        PromptError: the labels cannot stand in a prompt, or no wording is asked for.
+        PromptError: the labels cannot stand in a prompt, no wording is asked for, or one of them
+            tells one player's points for both and the game is not symmetric.
         ConfigError: there is no such wording or assignment.
     """
     wanted = WORDINGS if names is None else tuple(names)
@@ -123,12 +133,12 @@ def wordings(
             compose(
                 "wordings",
                 wording,
-                Scene(get_game("IPD"), state, words, order, order),
+                Scene(game, state, words, order, order, stem=stem),
                 labels,
             )
             for index, wording in enumerate(IPD_WORDINGS)
             if wording.name in wanted
-            for words in _assigned(labels, assignments)
+            for words in assigned(labels, assignments)
             for state in STATES
             for order in (_parity(index, words != labels, state),)
         )
@@ -157,7 +167,7 @@ def scenarios(
                 story=scenario,
             )
             for scenario, (state, texts) in SCENARIOS.items()
-            for words in _assigned(labels, assignments)
+            for words in assigned(labels, assignments)
             for index, wording in enumerate(texts)
             for order in ((index + (words != labels)) % 2,)
         )
@@ -188,7 +198,7 @@ def clusters(
             )
             for game in CLUSTER_GAMES
             for wording in CLUSTER_WORDINGS
-            for words in _assigned(labels, assignments)
+            for words in assigned(labels, assignments)
             for state in STATES
             for order in (0, 1)
         )
@@ -245,10 +255,15 @@ def _not_crossed(prompt: Prompt, seen: str) -> PromptError:
     )
 
 
-def _assigned(
+def assigned(
     labels: tuple[str, str], assignments: Sequence[Assignment]
 ) -> tuple[tuple[str, str], ...]:
-    """The labels as (cooperate, defect) under each assignment."""
+    """The labels as (cooperate, defect) under each assignment.
+
+    Raises:
+        PromptError: the labels cannot stand in a prompt.
+        ConfigError: there is no such assignment.
+    """
     check_labels(labels)
     for assignment in assignments:
         if assignment not in ASSIGNMENTS:
@@ -284,9 +299,21 @@ def compose(
         labels: what cooperating and what defecting is called under the assignment ``same``.
         story: the situation that the text tells (a key of ``SCENARIOS``), which is then the
             scenario; without one, game and state are.
+
+    Raises:
+        PromptError: the labels cannot stand in a prompt, or the text tells one player's points
+            for both and the game is not symmetric.
     """
+    if wording.symmetric_only and not scene.game.is_symmetric:
+        both = (w.name for w in (STRUCTURED, *IPD_WORDINGS) if not w.symmetric_only)
+        raise PromptError(
+            f"Wording {wording.name!r} tells one player's points for both",
+            seen=f"{scene.game.name}, in which the two players' points differ",
+            allowed="symmetric games",
+            remedy=f"use wordings that tell both players' points: {', '.join(both)}",
+        )
     text, spans = render(wording, scene)
-    stem, (cooperate, defect) = answer_forms(scene.labels)
+    stem, (cooperate, defect) = answer_forms(scene.labels, stem=scene.stem)
     state, option_order = scene.state.name, f"o{scene.option_order}"
     place = {
         "structured": (state, option_order, f"a{scene.answer_order}"),
@@ -299,6 +326,8 @@ def compose(
         unusual.append(scene.table_order)
     if scene.game.name != "IPD" and family != "clusters":
         unusual.append(scene.game.name)
+    if not scene.stem:
+        unusual.append("nostem")
     assignment = "same" if scene.labels == labels else "swapped"
     return Prompt(
         name=".".join((family, *place, assignment, *unusual)),

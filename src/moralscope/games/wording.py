@@ -25,7 +25,7 @@ when it is built. Rendering with a chat template is not done here.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from itertools import product
 from string import Formatter
@@ -33,7 +33,7 @@ from typing import Literal, get_args
 
 from moralscope.core.decision import Move, Span
 from moralscope.core.errors import ConfigError, PromptError, nearest
-from moralscope.games.matrices import MOVES, PAIRS, Game, payoff
+from moralscope.games.matrices import MOVES, PAIRS, Game, payoff, points_text
 from moralscope.games.states import State
 
 CATEGORIES = ("labels", "payoffs", "opponent_previous", "own_previous", "goal")
@@ -59,6 +59,7 @@ class Scene:
         option_order: 0 if ``{first}`` is the alphabetically first label, 1 if the second.
         answer_order: the same for ``{answer_first}``.
         table_order: order of the rows and columns of a payoff table.
+        stem: whether the answer is begun for the agent ("I choose action").
     """
 
     game: Game
@@ -67,6 +68,7 @@ class Scene:
     option_order: int = 0
     answer_order: int = 0
     table_order: TableOrder = "original"
+    stem: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,15 +90,8 @@ class Wording:
     table: bool = False
 
     def __post_init__(self) -> None:
-        used = {name for _, name, _, _ in Formatter().parse(self.text) if name is not None}
-        unknown = sorted(used - _FIELDS)
-        if unknown:
-            raise PromptError(
-                f"Wording {self.name!r} has an unknown field",
-                seen=f"{{{unknown[0]}}}",
-                allowed=", ".join(sorted(_FIELDS)),
-                remedy=nearest(unknown[0], _FIELDS),
-            )
+        used = fields_of(self.text)
+        refuse_unknown_fields(self.name, used, _FIELDS)
         outcomes = _CELLS if _CELLS & used else _OUTCOMES
         missing = sorted((_REQUIRED | outcomes) - used)
         if missing:
@@ -107,6 +102,33 @@ class Wording:
                 remedy="add the missing fields to the text",
             )
 
+    @property
+    def symmetric_only(self) -> bool:
+        """Whether the text tells points of one player that stand for both players'."""
+        own = fields_of(self.text) & (_OUTCOMES | _CELLS)
+        return not {name.replace("own", "other") for name in own} <= fields_of(self.text)
+
+
+def fields_of(text: str) -> frozenset[str]:
+    """The names of a text's fields."""
+    return frozenset(name for _, name, _, _ in Formatter().parse(text) if name is not None)
+
+
+def refuse_unknown_fields(wording: str, used: Collection[str], known: Collection[str]) -> None:
+    """Refuse a wording that has fields which nothing fills.
+
+    Raises:
+        PromptError: a field is not known.
+    """
+    unknown = sorted(set(used).difference(known))
+    if unknown:
+        raise PromptError(
+            f"Wording {wording!r} has an unknown field",
+            seen=f"{{{unknown[0]}}}",
+            allowed=", ".join(sorted(known)),
+            remedy=nearest(unknown[0], known),
+        )
+
 
 def render(wording: Wording, scene: Scene) -> tuple[str, tuple[Span, ...]]:
     """The text of a scene, and the spans of its named parts in message 0.
@@ -114,15 +136,30 @@ def render(wording: Wording, scene: Scene) -> tuple[str, tuple[Span, ...]]:
     Returns:
         The text and its spans, in order of appearance and without overlap.
     """
-    fields = _fields(scene)
+    return fill(wording.text, _fields(scene))
+
+
+def fill(
+    template: str, fields: Mapping[str, tuple[str | None, str]]
+) -> tuple[str, tuple[Span, ...]]:
+    """A text with its fields filled in.
+
+    Args:
+        template: the text with its fields; ``{goal:TEXT}`` fills itself.
+        fields: each field's category, None for one that leaves no span, and its filling.
+
+    Returns:
+        The text and its spans in message 0, in order of appearance and without overlap.
+    """
     text = ""
     spans: list[Span] = []
-    for literal, name, inside, _ in Formatter().parse(wording.text):
+    for literal, name, inside, _ in Formatter().parse(template):
         text += literal
         if name is None:
             continue
         category, filling = ("goal", inside or "") if name == "goal" else fields[name]
-        spans.append(Span(category, 0, len(text), len(text) + len(filling)))
+        if category is not None:
+            spans.append(Span(category, 0, len(text), len(text) + len(filling)))
         text += filling
     return text, tuple(spans)
 
@@ -156,13 +193,18 @@ def check_labels(labels: tuple[str, str]) -> tuple[str, str]:
     return labels
 
 
-def answer_forms(labels: tuple[str, str]) -> tuple[str, tuple[str, str]]:
+def answer_forms(labels: tuple[str, str], *, stem: bool = True) -> tuple[str, tuple[str, str]]:
     """Where does the answer begin, and how does it go on for each label?
 
     What the two labels share at their beginning goes into the answer's stem, up to the last place
     where a digit run starts or a word ends, so that tokens are not cut: ``action1``, ``action2``
     give ``("I choose action", ("1", "2"))``; ``wait``, ``walk`` give
     ``("I choose", (" wait", " walk"))``.
+
+    Args:
+        labels: what the two options are called.
+        stem: whether the answer is begun for the agent. If not, the answer is the label alone:
+            ``("", ("action1", "action2"))``.
 
     Returns:
         The stem, and what follows it for each label, in the order of the labels.
@@ -171,6 +213,8 @@ def answer_forms(labels: tuple[str, str]) -> tuple[str, tuple[str, str]]:
         PromptError: as for ``check_labels``.
     """
     first, second = check_labels(labels)
+    if not stem:
+        return "", (first, second)
     cut = max(
         (
             at
@@ -180,9 +224,9 @@ def answer_forms(labels: tuple[str, str]) -> tuple[str, tuple[str, str]]:
         default=0,
     )
     # A stem never ends in a space: tokens carry the space at their beginning.
-    stem = f"I choose {first[:cut]}".rstrip()
+    begun = f"I choose {first[:cut]}".rstrip()
     whole = f"I choose {first}", f"I choose {second}"
-    return stem, (whole[0][len(stem) :], whole[1][len(stem) :])
+    return begun, (whole[0][len(begun) :], whole[1][len(begun) :])
 
 
 def _breaks(label: str, at: int) -> bool:
@@ -195,21 +239,29 @@ def _breaks(label: str, at: int) -> bool:
     return before.isalnum() != after.isalnum()
 
 
-def _fields(scene: Scene) -> Mapping[str, tuple[str, str]]:
+def label_fields(
+    labels: tuple[str, str], option_order: int, answer_order: int
+) -> dict[str, tuple[str | None, str]]:
+    """The fields that name options: both by meaning, and both in either order."""
+    ordered = sorted(labels)
+    named = {
+        "c": labels[0],
+        "d": labels[1],
+        "first": ordered[option_order],
+        "second": ordered[1 - option_order],
+        "answer_first": ordered[answer_order],
+        "answer_second": ordered[1 - answer_order],
+    }
+    return {field: ("labels", label) for field, label in named.items()}
+
+
+def _fields(scene: Scene) -> Mapping[str, tuple[str | None, str]]:
     """Every field but the goal: its category and its text."""
     label = dict(zip(MOVES, scene.labels, strict=True))
-    ordered = sorted(scene.labels)
-    rows, columns = _table_moves(scene.table_order)
-    fields = {
-        "c": ("labels", label["C"]),
-        "d": ("labels", label["D"]),
-        "first": ("labels", ordered[scene.option_order]),
-        "second": ("labels", ordered[1 - scene.option_order]),
-        "answer_first": ("labels", ordered[scene.answer_order]),
-        "answer_second": ("labels", ordered[1 - scene.answer_order]),
-        "own": ("own_previous", label[scene.state.own_previous]),
-        "other": ("opponent_previous", label[scene.state.opponent_previous]),
-    }
+    rows, columns = table_moves(scene.table_order)
+    fields = label_fields(scene.labels, scene.option_order, scene.answer_order)
+    fields["own"] = ("own_previous", label[scene.state.own_previous])
+    fields["other"] = ("opponent_previous", label[scene.state.opponent_previous])
     for i in range(2):
         fields[f"row{i + 1}"] = ("labels", label[rows[i]])
         fields[f"column{i + 1}"] = ("labels", label[columns[i]])
@@ -218,13 +270,17 @@ def _fields(scene: Scene) -> Mapping[str, tuple[str, str]]:
     cells["last"] = (scene.state.own_previous, scene.state.opponent_previous)
     for cell, (own, other) in cells.items():
         points = payoff(scene.game, own, other)
-        fields[f"own_{cell}"] = ("payoffs", f"{points[0]:g}")
-        fields[f"other_{cell}"] = ("payoffs", f"{points[1]:g}")
+        fields[f"own_{cell}"] = ("payoffs", points_text(points[0]))
+        fields[f"other_{cell}"] = ("payoffs", points_text(points[1]))
     return fields
 
 
-def _table_moves(order: TableOrder) -> tuple[tuple[Move, Move], tuple[Move, Move]]:
-    """Which move stands in each row, and in each column, of a payoff table."""
+def table_moves(order: TableOrder) -> tuple[tuple[Move, Move], tuple[Move, Move]]:
+    """Which move stands in each row, and in each column, of a payoff table?
+
+    Raises:
+        ConfigError: there is no such order.
+    """
     if order not in TABLE_ORDERS:
         raise ConfigError(
             "There is no such order of a payoff table",

@@ -33,6 +33,7 @@ def prompts_table(prompts: Sequence[Prompt], encoded: Sequence[EncodedPrompt]) -
                 "table_order": prompt.table_order,
                 "own_previous": prompt.own_previous,
                 "opponent_previous": prompt.opponent_previous,
+                "others_cooperated": prompt.others_cooperated,
                 "text": read.text,
                 "sha256": read.sha256,
                 "positive": prompt.decision.positive.canonical,
