@@ -170,4 +170,18 @@ SCHEMAS: dict[str, tuple[str, str, str]] = {
         seconds       | number  | seconds     | wall time; the one column in which equal runs may differ
         """,
     ),
+    "diagnostics": (
+        "something that went wrong in a training",
+        "agent training_seed diagnosis",
+        """
+        agent         | text    | name     | who is trained
+        training_seed | integer | seed     | of the training
+        step          | integer | count    | at which it showed first; 0: before training
+        diagnosis     | text    | one of   | legal-collapse, no-advantage, kl-runaway, dead-adapter, value-divergence, label-learned, label-kept or fixed-labels
+        measured      | number? | as named in sentence | the measured figure
+        threshold     | number? | same     | what it was compared with
+        sentence      | text    | sentence | what it means
+        advice        | text    | sentence | what to do
+        """,
+    ),
 }  # fmt: skip
