@@ -13,6 +13,8 @@ from moralscope.games.counterfactuals import (
     with_sources,
 )
 from moralscope.games.files import read_prompts, write_prompts
+from moralscope.games.group_prompts import GROUP_TEXTS, public_goods_prompts
+from moralscope.games.group_wording import GroupScene, GroupWording, render_group
 from moralscope.games.matrices import GAMES, MOVES, PAIRS, Game, get_game, payoff
 from moralscope.games.opponents import OPPONENTS, Opponent, get_opponent, initial_states
 from moralscope.games.prompts import (
@@ -27,6 +29,12 @@ from moralscope.games.prompts import (
     scenarios,
     structured,
     wordings,
+)
+from moralscope.games.public_goods import (
+    GroupState,
+    PublicGoods,
+    get_public_goods,
+    is_public_goods,
 )
 from moralscope.games.rewards import (
     BETRAYAL_PENALTY,
@@ -54,6 +62,7 @@ __all__ = [
     "CHANGES",
     "CLUSTER_GAMES",
     "GAMES",
+    "GROUP_TEXTS",
     "HELD_OUT",
     "ILLEGAL_PENALTY",
     "LABELS",
@@ -67,8 +76,12 @@ __all__ = [
     "Assignment",
     "Change",
     "Game",
+    "GroupScene",
+    "GroupState",
+    "GroupWording",
     "Opponent",
     "Pair",
+    "PublicGoods",
     "Reward",
     "Scene",
     "State",
@@ -85,12 +98,16 @@ __all__ = [
     "game_of",
     "get_game",
     "get_opponent",
+    "get_public_goods",
     "get_reward",
     "initial_states",
+    "is_public_goods",
     "pair_indices",
     "payoff",
+    "public_goods_prompts",
     "read_prompts",
     "render",
+    "render_group",
     "scenarios",
     "structured",
     "transition_matrix",
