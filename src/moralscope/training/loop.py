@@ -14,7 +14,7 @@ from __future__ import annotations
 import json
 import shutil
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -42,6 +42,9 @@ from moralscope.training.objectives import Batch, Objective, exact_objective
 
 CONFIG_FILE = "training.json"
 
+Watch = Callable[[Sequence[Mapping[str, object]]], None]
+"""Told of every step: the rows of the table ``training`` so far, those before a resume included."""
+
 
 def train_agent(
     name: str,
@@ -53,6 +56,7 @@ def train_agent(
     fingerprint_prompts: Sequence[Prompt] = (),
     max_nodes: int = MAX_NODES,
     progress: Progress = silent,
+    watch: Watch | None = None,
 ) -> pl.DataFrame:
     """Train one agent and save it as a PEFT adapter folder.
 
@@ -65,6 +69,7 @@ def train_agent(
         fingerprint_prompts: prompts to fingerprint beside the training prompts.
         max_nodes: largest packed forward, in tree nodes.
         progress: called after each step.
+        watch: called after each step with the rows so far, to diagnose or to track them.
 
     Returns:
         The table ``training``.
@@ -78,7 +83,7 @@ def train_agent(
     reference = torch.as_tensor(_reference(base, encoded, max_nodes), device=base.device)
     with adapted(base, config.lora, config.seed) as wrapped:
         task = _Task(name, config, base, prompts, encoded, reference, _objective(config), max_nodes)
-        rows = _optimise(task, wrapped, work, progress)
+        rows = _optimise(task, wrapped, work, progress, watch)
         save_adapter(wrapped, out, base.source.name)
         extra = [p for p in fingerprint_prompts if p.name not in {q.name for q in prompts}]
         fingerprinted = (*encoded, *encode_all(base.tokenizer, extra))
@@ -138,7 +143,9 @@ class _Task:
         return sha256_value([*course, self.base.dtype, self.max_nodes, texts])
 
 
-def _optimise(task: _Task, wrapped: Any, work: Path, progress: Progress) -> list[dict[str, object]]:
+def _optimise(
+    task: _Task, wrapped: Any, work: Path, progress: Progress, watch: Watch | None
+) -> list[dict[str, object]]:
     config = task.config
     parameters = trainable(wrapped)
     optimiser = torch.optim.Adam(parameters.values(), lr=config.learning_rate)
@@ -184,6 +191,8 @@ def _optimise(task: _Task, wrapped: Any, work: Path, progress: Progress) -> list
             save_checkpoint(work, parameters, optimiser, rows, task.identity)
         note = f"reward {signals.reward_mean:.2f}, P(cooperate) {signals.cooperation:.2f}"
         progress(ProgressEvent(f"train {task.name}", step, config.steps, note))
+        if watch is not None:
+            watch(rows)
     return rows
 
 
