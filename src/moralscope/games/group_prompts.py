@@ -72,7 +72,7 @@ def public_goods_prompts(
             for index, wording in enumerate(GROUP_WORDINGS)
             if wording.name in wanted
             for words in assigned(labels, assignments)
-            for state in game.states()
+            for state in game.states
             for order, answer, table in _orders(index, words != labels, state, table_orders)
             for scene in (GroupScene(game, state, words, order, answer, table, stem),)
         )

@@ -38,9 +38,9 @@ _WELL = GroupWording(
 _OFFICE = GroupWording(
     "office",
     "In a team of {players}, whoever reports {d} pockets a bonus of {endowment} dollars, while "
-    "whoever reports {c} hands it to the team fund. At the month's end the fund, "
-    "{multiplier} times as large by then, pays everybody the same. With every colleague reporting {c} you take home "
-    "{own_D_all} by {d} and {own_C_all} by {c}; with none of them doing so, {own_D_none} and "
+    "whoever reports {c} hands it to the team fund. At the month's end the fund, {multiplier} "
+    "times as large by then, pays everybody the same. With every colleague reporting {c} you take "
+    "home {own_D_all} by {d} and {own_C_all} by {c}; with none of them doing so, {own_D_none} and "
     "{own_C_none}. Colleagues who reported {c} a month ago: {cooperated}. Your own report then: "
     "{own}. {goal:Earn yourself as much money as you can.} What do you report now, {first} or "
     "{second}?",

@@ -108,6 +108,7 @@ class PublicGoods:
         """Whether keeping pays each player and contributing pays all together: 1 < m < N."""
         return 1 < self.multiplier < self.players
 
+    @property
     def states(self) -> tuple[GroupState, ...]:
         """The 2 N states C0 .. C(N-1), D0 .. D(N-1), in the order of array axes over states."""
         return tuple(GroupState(own, k) for own in MOVES for k in range(self.players))
