@@ -168,6 +168,12 @@ def test_group_advantages_are_standard_scores(scale: bool) -> None:
                 assert float(result[g, i, k]) == pytest.approx(sought, rel=1e-12)
 
 
+def test_groups_that_hardly_differ_are_not_blown_up() -> None:
+    returns = torch.tensor([0.0, 1e-4], dtype=torch.float64)[None, :, None]
+    sought = 0.5e-4 / (math.sqrt(0.5e-8) + 1e-4)
+    assert float(group_relative(returns, scale=True)[0, 1, 0]) == pytest.approx(sought)
+
+
 ESTIMATES: list[Callable[[Tensor], Tensor]] = [
     leave_one_out,
     lambda x: group_relative(x, scale=True),

@@ -67,7 +67,7 @@ def test_what_all_history_says_is_what_divides() -> None:
     assert found.dtype == torch.float32
 
 
-@pytest.mark.parametrize("history", [[[0.1]], [[0.1] * 5], [[0.1] * 5, [0.1] * 3]])
+@pytest.mark.parametrize("history", [[[0.1]], [[0.1] * 3], [[0.1] * 6, [0.1] * 3]])
 def test_scores_that_never_differed_are_normalised_to_zero(history: list[list[float]]) -> None:
     assert after(history).normalised(torch.tensor([0.1], dtype=torch.float64)).tolist() == [0.0]
 
