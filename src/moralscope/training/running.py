@@ -74,7 +74,7 @@ class RunningMoments:
         delta = mean - self.mean
         squares = float((seen - mean).square().sum()) + self.variance * self.count
         squares += delta * delta * self.count * new / total
-        return RunningMoments(self.mean + delta * new / total, squares / total, total)
+        return RunningMoments(self.mean + delta * (new / total), squares / total, total)
 
     def normalised(self, scores: Tensor) -> Tensor:
         """Scores minus the mean, in deviations, by the moments as they are.
