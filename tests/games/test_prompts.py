@@ -20,6 +20,9 @@ from moralscope.games import (
     WORDINGS,
     balanced,
     clusters,
+    counterpart,
+    game_of,
+    get_game,
     scenarios,
     structured,
     wordings,
@@ -307,3 +310,86 @@ def test_other_labels_leave_everything_else_as_it_was(labels) -> None:
             assert "action1" not in text
             assert all(label in text for label in labels)
             assert "/".join(labels) == prompt.labels or "/".join(labels[::-1]) == prompt.labels
+
+
+OTHER_GAMES = [
+    GAMES["ISH"],
+    GAMES["BOS"],
+    GAMES["BOS"].mirrored,
+    get_game("matrix(R=2.5, S=-1, T=1234567, P=0)"),
+    get_game("matrix(CC=3:2, CD=-1:0.5, DC=0:7, DD=2:3)"),
+]
+BOTH_TOLD = ("bullets", "log", "ledger", "transposed")
+
+
+@pytest.mark.parametrize("game", OTHER_GAMES, ids=lambda g: g.name)
+def test_the_structured_text_tells_any_game(game) -> None:
+    prompts = structured(game=game)
+    assert len(prompts) == 32
+    for prompt, known in zip(prompts, SETS["structured"], strict=True):
+        assert prompt.name == f"{known.name}.{game.name}"
+        assert prompt.scenario == f"{game.name}.{known.scenario.removeprefix('IPD.')}"
+        assert prompt.game == game.name
+        assert game_of(prompt) == game
+        move = dict(zip(prompt.labels.split("/"), "CD", strict=True))
+        table = [
+            [cell.strip() for cell in line.strip("|").split("|")]
+            for line in text_of(prompt).split("\n")
+            if line.startswith("|")
+        ]
+        for row in table[2:]:
+            for column, cell in zip(table[0][1:], row[1:], strict=True):
+                points = tuple(float(x) for x in cell.split(", "))
+                assert points == game.payoffs[(move[row[0]], move[column])]
+        got = re.search(r"you got (\S+) points and A got (\S+)\. ", text_of(prompt))
+        assert got is not None
+        last = prompt.own_previous, prompt.opponent_previous
+        assert (float(got[1]), float(got[2])) == game.payoffs[last]
+
+
+def test_wordings_tell_any_symmetric_game_and_those_with_both_points_any() -> None:
+    for game in OTHER_GAMES:
+        told = wordings(game=game, names=BOTH_TOLD if not game.is_symmetric else None)
+        assert {p.game for p in told} == {game.name}
+        for prompt in told:
+            spans = prompt.decision.spans
+            payoffs = {text_of(prompt)[s.start : s.end] for s in spans if s.category == "payoffs"}
+            assert {float(x) for x in payoffs} == {
+                x for cell in game.payoffs.values() for x in cell
+            }
+    assert wordings(game=GAMES["IPD"]) == SETS["wordings"]
+    together = SETS["wordings"] + wordings(game=GAMES["ISH"])
+    assert len(together) == 112
+
+
+@pytest.mark.parametrize("name", sorted(set(WORDINGS) - set(BOTH_TOLD)))
+def test_a_wording_of_one_players_points_refuses_a_game_that_is_not_symmetric(name) -> None:
+    with pytest.raises(PromptError) as caught:
+        wordings(game=GAMES["BOS"], names=[name])
+    assert caught.value.problem == f"Wording {name!r} tells one player's points for both"
+    assert caught.value.seen.startswith("BOS")
+    assert all(other in caught.value.remedy for other in ("structured", *BOTH_TOLD))
+
+
+def test_an_answer_without_a_stem_is_the_whole_label() -> None:
+    bare = structured(stem=False) + wordings(stem=False) + structured(game=GAMES["ISH"], stem=False)
+    begun = SETS["structured"] + SETS["wordings"] + structured(game=GAMES["ISH"])
+    for prompt, known in zip(bare, begun, strict=True):
+        d = prompt.decision
+        assert prompt.name == f"{known.name}.nostem"
+        assert (d.messages, d.spans) == (known.decision.messages, known.decision.spans)
+        assert d.stem == ""
+        assert (d.negative.forms, d.positive.forms) == tuple(
+            (word,) for word in prompt.labels.split("/")
+        )
+    assert len(bare + begun) == 2 * len(begun)
+
+
+@pytest.mark.parametrize("change", ["opponent_previous", "own_previous", "payoffs", "labels"])
+def test_prompts_of_other_games_have_counterparts(change) -> None:
+    bare = structured(stem=False).prompts[0]
+    for prompt in (bare, *(structured(game=game).prompts[1] for game in OTHER_GAMES)):
+        other = counterpart(prompt, change)
+        assert other.decision.messages != prompt.decision.messages
+        assert other.decision.stem == prompt.decision.stem
+        assert counterpart(other, change) == prompt
