@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from itertools import product
+from pathlib import Path
 
 import pytest
 from hypothesis import given
@@ -10,6 +12,8 @@ from hypothesis import strategies as st
 
 from moralscope.core.errors import ConfigError
 from moralscope.games import (
+    GAMES,
+    GROUP_TEXTS,
     GroupState,
     PublicGoods,
     get_game,
@@ -107,6 +111,23 @@ def test_points_obey_the_games_laws(players, endowment, tenths) -> None:
     assert game.points("C", players - 1) == pytest.approx(whole)
     assert get_public_goods(game.name) == game
     assert is_public_goods(game.name)
+
+
+def test_the_page_on_games_says_what_there_is() -> None:
+    page = (Path(__file__).parents[2] / "docs" / "games.md").read_text()
+    rows = dict(re.findall(r"^\| `([^`]+)` \| (.*) \|$", page, re.MULTILINE))
+    for name, game in GAMES.items():
+        title, *cells = rows[name].split(" | ")[:5]
+        assert title == game.title
+        assert cells == [f"{own:g}, {other:g}" for own, other in game.payoffs.values()]
+    written = [row for row in rows if "(" in row or "-" in row or row.startswith("PGG")]
+    assert len(written) == 7
+    for expression in written:
+        game = get_public_goods(expression) if is_public_goods(expression) else get_game(expression)
+        assert game not in GAMES.values()
+    assert rows["PGG4x2"]
+    assert get_public_goods("PGG3x1.6_e20").endowment == 20
+    assert all(f"`{text}`" in rows["public_goods_prompts"] for text in GROUP_TEXTS)
 
 
 def test_states_come_in_a_fixed_order_with_names() -> None:
