@@ -28,6 +28,7 @@ from moralscope.games import (
     game_of,
     get_game,
     pair_indices,
+    pair_round,
     read_prompts,
     scenarios,
     structured,
@@ -114,7 +115,9 @@ def test_the_other_move_is_told_and_the_points_that_it_led_to(prompt, change) ->
 def test_rewards_follow_the_change(prompt) -> None:
     def earned(name, who):
         return [
-            REWARDS[name].value(game_of(who), own, move, who.opponent_previous)
+            REWARDS[name].value(
+                pair_round(game_of(who), (own, move), (who.own_previous, who.opponent_previous))
+            )
             for own, move in product(MOVES, MOVES)
         ]
 

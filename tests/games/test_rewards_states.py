@@ -1,4 +1,4 @@
-"""Opponents, rewards and exact play against brute force, Monte Carlo and closed forms."""
+"""Opponents and exact play against brute force, Monte Carlo and closed forms."""
 
 from __future__ import annotations
 
@@ -13,23 +13,17 @@ from hypothesis.extra.numpy import arrays
 
 from moralscope.core.errors import ConfigError
 from moralscope.games import (
-    GAMES,
-    ILLEGAL_PENALTY,
     MOVES,
     OPPONENTS,
     PAIRS,
-    REWARDS,
     STATES,
     Opponent,
-    expected_rewards,
     get_opponent,
-    get_reward,
     initial_states,
     transition_matrix,
     visitation,
 )
 
-IPD = GAMES["IPD"]
 probabilities = st.floats(0, 1)
 four = arrays(np.float64, 4, elements=probabilities)
 any_opponent = st.builds(
@@ -130,91 +124,6 @@ def test_bad_opponents_are_refused() -> None:
         Opponent("lost", dict.fromkeys(PAIRS, float("nan")))
     with pytest.raises(ConfigError, match="did you mean 'tit-for-tat'"):
         get_opponent("tit-for-tatt")
-
-
-def test_rewards_over_all_rounds_of_the_dilemma() -> None:
-    points = {"CC": (3, 3), "CD": (0, 4), "DC": (4, 0), "DD": (1, 1)}
-    for own, other, before in product(MOVES, MOVES, MOVES):
-        mine, theirs = points[own + other]
-        betrayal = -3 if (own, before) == ("D", "C") else 0
-        values = {n: r.value(IPD, own, other, before) for n, r in REWARDS.items()}
-        assert values == {
-            "game": mine,
-            "deontological": betrayal,
-            "utilitarian": mine + theirs,
-            "hybrid": mine + betrayal,
-        }
-
-
-def test_the_norm_looks_at_the_previous_move_and_not_at_the_points() -> None:
-    value = get_reward("deontological").value
-    for game, simultaneous in product(GAMES.values(), MOVES):
-        assert value(game, "D", simultaneous, "C") == -3
-        assert value(game, "D", simultaneous, "D") == 0
-        assert value(game, "C", simultaneous, "C") == 0
-
-
-def test_utilitarian_reward_adds_both_players_where_they_differ() -> None:
-    assert get_reward("utilitarian").value(GAMES["BOS"], "C", "C", "D") == 5
-    assert get_reward("game").value(GAMES["BOS"], "D", "D", "D") == 2
-
-
-def test_stated_ranges_in_the_dilemma() -> None:
-    ranges = {}
-    for name, reward in REWARDS.items():
-        values = [reward.value(IPD, *moves) for moves in product(MOVES, repeat=3)]
-        ranges[name] = (min(values), max(values))
-    assert ranges == {
-        "game": (0, 4),
-        "deontological": (-3, 0),
-        "utilitarian": (2, 6),
-        "hybrid": (-2, 4),
-    }
-    assert min(low for low, _ in ranges.values()) > ILLEGAL_PENALTY == -6
-
-
-def test_an_unknown_reward_is_refused_with_the_nearest_name() -> None:
-    with pytest.raises(ConfigError, match="did you mean 'utilitarian'"):
-        get_reward("utilitarism")
-
-
-def test_expected_rewards_against_tit_for_tat_by_hand() -> None:
-    tft = get_opponent("tit-for-tat")
-    # Tit-for-tat answers the own last move: C after CC and CD, D after DC and DD.
-    assert expected_rewards(REWARDS["game"], IPD, tft).tolist() == [[3, 4], [3, 4], [0, 1], [0, 1]]
-    assert expected_rewards(REWARDS["utilitarian"], IPD, tft).tolist() == [
-        [6, 4],
-        [6, 4],
-        [4, 2],
-        [4, 2],
-    ]
-    assert expected_rewards(REWARDS["deontological"], IPD, tft).tolist() == [
-        [0, -3],
-        [0, 0],
-        [0, -3],
-        [0, 0],
-    ]
-
-
-@given(any_opponent, st.sampled_from(list(REWARDS.values())), st.sampled_from(list(GAMES.values())))
-def test_expected_rewards_are_the_mean_over_the_opponents_move(opponent, reward, game) -> None:
-    table = expected_rewards(reward, game, opponent)
-    assert table.shape == (4, 2)
-    for i, (own, other) in enumerate(PAIRS):
-        for j, move in enumerate(MOVES):
-            weights = [opponent.p_cooperate_after[(own, other)]]
-            weights.append(1 - weights[0])
-            mean = np.average([reward.value(game, move, m, other) for m in MOVES], weights=weights)
-            assert table[i, j] == pytest.approx(mean, abs=1e-12)
-
-
-def test_defecting_pays_more_in_every_state_under_the_game_reward_alone() -> None:
-    for opponent in OPPONENTS.values():
-        game, utilitarian = (
-            expected_rewards(REWARDS[n], IPD, opponent) for n in ("game", "utilitarian")
-        )
-        assert (game[:, 1] > game[:, 0]).all()
-        assert (utilitarian[:, 0] > utilitarian[:, 1]).all()
 
 
 @settings(max_examples=30)

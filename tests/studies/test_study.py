@@ -39,8 +39,12 @@ def refusal(folder: Path, text: str) -> str:
          "no key 'stesp' in the training of agent 'a'", "did you mean 'steps'"),
         ("agents:\n  base: {}\n  a: {reward: game, training: {lora: {rnak: 3}}}\n",
          "no key 'lora.rnak' in the training of agent 'a'", "did you mean 'rank'"),
-        ("agents:\n  base: {}\n  a: {reward: utilitarain}\n", "'a' has an unknown reward",
+        ("agents:\n  base: {}\n  a: {reward: utilitarain}\n",
+         "reward of agent 'a' cannot be used: There is no reward of this name",
          "did you mean 'utilitarian'"),
+        ("agents:\n  base: {}\n  a: {reward: game then spite(wieght=2)}\n",
+         "reward of agent 'a' cannot be used: The reward 'spite' has no such setting",
+         "did you mean 'weight'"),
         ("agents:\n  base: {}\n  a: {reward: game, opponent: tit-for-tot}\n",
          "no opponent of this name", "did you mean 'tit-for-tat'"),
         (BASE + "prompts: {wordings: [markt]}\n", "no such wording", "did you mean 'market'"),
@@ -141,6 +145,16 @@ def test_training_settings_are_the_studys_then_the_agents() -> None:
     assert agent_spec(study, "a", Path("here")).training_seed == 5
     assert agent_spec(study, "known").training_seed is None
     assert agent_spec(study, "base").kind == "base"
+
+
+def test_a_reward_is_an_expression_with_or_without_phases(study_of: StudyOf) -> None:
+    given = "game  then 0.50*care( weight = 1 ) + 2*game"
+    study = study_of(agents={"base": {}, "a": {"reward": given}})
+    config = training_config(study, "a")
+    assert config is not None
+    assert config.reward == "game then 0.5*care(weight=1) + 2*game"
+    assert agent_spec(study, "a").reward == config.reward
+    assert agent_spec(study, "base").reward is None
 
 
 def test_pairs_are_the_base_into_every_agent_unless_given(study_of: StudyOf) -> None:

@@ -43,7 +43,9 @@ from moralscope.games.rewards import (
     Reward,
     expected_rewards,
     get_reward,
+    reward_phases,
 )
+from moralscope.games.rounds import Round, pair_round
 from moralscope.games.states import STATES, State, transition_matrix, visitation
 from moralscope.games.wording import (
     CATEGORIES,
@@ -83,6 +85,7 @@ __all__ = [
     "Pair",
     "PublicGoods",
     "Reward",
+    "Round",
     "Scene",
     "State",
     "TableOrder",
@@ -103,11 +106,13 @@ __all__ = [
     "initial_states",
     "is_public_goods",
     "pair_indices",
+    "pair_round",
     "payoff",
     "public_goods_prompts",
     "read_prompts",
     "render",
     "render_group",
+    "reward_phases",
     "scenarios",
     "structured",
     "transition_matrix",

@@ -15,7 +15,7 @@ from pydantic import Field, model_validator
 from moralscope.core.agents import AgentSpec, Frozen
 from moralscope.core.documents import read_yaml, validate
 from moralscope.core.errors import ConfigError, nearest
-from moralscope.games import CLUSTER_GAMES, HELD_OUT, REWARDS, WORDINGS, get_opponent
+from moralscope.games import CLUSTER_GAMES, HELD_OUT, WORDINGS, get_opponent, reward_phases
 from moralscope.training.config import TrainingConfig
 
 Method = Literal[
@@ -209,6 +209,26 @@ def base_name(study: Study) -> str:
     return next(n for n, a in study.agents.items() if _is_base(a))
 
 
+def trained_for(study: Study, name: str) -> str | None:
+    """The reward of an agent in regular writing, phase by phase; None where none is given.
+
+    Raises:
+        ConfigError: it is not a reward.
+    """
+    given = study.agents[name].reward
+    if given is None:
+        return None
+    try:
+        return " then ".join(reward_phases(given))
+    except ConfigError as error:
+        raise ConfigError(
+            f"The reward of agent {name!r} cannot be used: {error.problem}",
+            seen=error.seen,
+            allowed=error.allowed,
+            remedy=error.remedy,
+        ) from error
+
+
 def training_config(study: Study, name: str) -> TrainingConfig | None:
     """The resolved training of an agent; None for one that is not trained here.
 
@@ -216,21 +236,15 @@ def training_config(study: Study, name: str) -> TrainingConfig | None:
         ConfigError: an unknown reward, opponent or setting.
     """
     agent = study.agents[name]
-    if agent.reward is not None and agent.reward not in REWARDS:
-        raise ConfigError(
-            f"Agent {name!r} has an unknown reward",
-            seen=agent.reward,
-            allowed=", ".join(REWARDS),
-            remedy=nearest(agent.reward, REWARDS),
-        )
+    reward = trained_for(study, name)
     get_opponent(agent.opponent)
-    if agent.reward is None or agent.adapter is not None or agent.checkpoint is not None:
+    if reward is None or agent.adapter is not None or agent.checkpoint is not None:
         return None
     settings: dict[str, object] = {
         "words": list(study.prompts.words),
         **study.training,
         **agent.training,
-        "reward": agent.reward,
+        "reward": reward,
         "opponent": agent.opponent,
         "seed": study.seed if agent.seed is None else agent.seed,
     }
@@ -248,7 +262,7 @@ def agent_spec(study: Study, name: str, adapter: Path | None = None) -> AgentSpe
         base=study.model,
         adapter=str(adapter) if adapter is not None else agent.adapter,
         checkpoint=agent.checkpoint,
-        reward=agent.reward,
+        reward=trained_for(study, name),
         opponent=None if agent.reward is None else agent.opponent,
         training_seed=seed,
     )
