@@ -127,13 +127,10 @@ class Roster:
         self._hashes[name] = loaded.source.sha256
 
     def _add_adapter(self, name: str, folder: Path) -> None:
-        config = _read_config(name, folder)
-        tensors = _read_weights(name, folder)
-        _check_fit(name, self.base, tensors)
-        kept = {k: v for k, v in config.items() if k in _PASSED_ON}
+        settings, tensors = read_adapter(name, folder, self.base)
         try:
-            self._attach(name, kept, tensors)
-            _check_landed(name, self._wrapped, tensors)
+            self._attach(name, settings, tensors)
+            check_landed(name, self._wrapped, tensors)
         except (RuntimeError, ValueError, TypeError, KeyError) as cause:
             self._detach(name)
             raise AgentError(
@@ -238,6 +235,21 @@ def find_adapter(name: str, adapter: str) -> Path:
     return folder
 
 
+def read_adapter(
+    name: str, folder: Path, base: LoadedModel
+) -> tuple[dict[str, Any], dict[str, Tensor]]:
+    """The settings of an adapter folder for ``peft.LoraConfig``, and its tensors.
+
+    Raises:
+        AgentError: a file cannot be read, the adapter is of a kind that is not handled exactly,
+            or it was made for another base.
+    """
+    config = _read_config(name, folder)
+    tensors = _read_weights(name, folder)
+    _check_fit(name, base, tensors)
+    return {k: v for k, v in config.items() if k in _PASSED_ON}, tensors
+
+
 def _read_config(name: str, folder: Path) -> dict[str, Any]:
     try:
         config: dict[str, Any] = json.loads((folder / CONFIG).read_text())
@@ -310,7 +322,17 @@ def _check_fit(name: str, base: LoadedModel, tensors: Mapping[str, Tensor]) -> N
             )
 
 
-def _check_landed(name: str, wrapped: Any, tensors: Mapping[str, Tensor]) -> None:
+def check_landed(name: str, wrapped: Any, tensors: Mapping[str, Tensor]) -> None:
+    """Refuse an adapter of which not every tensor is in the live model, or that changes nothing.
+
+    Args:
+        name: of the agent, and of its adapter.
+        wrapped: the PEFT model.
+        tensors: the adapter's, from ``read_adapter``.
+
+    Raises:
+        AgentError: says what was lost.
+    """
     with renamed_properties_tolerated():
         live: dict[str, Tensor] = peft.get_peft_model_state_dict(
             wrapped, adapter_name=name, save_embedding_layers=False
