@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import inspect
+import re
 from fractions import Fraction
 from itertools import permutations, product
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -105,6 +108,24 @@ def test_stated_ranges_in_the_dilemma() -> None:
     }
     # No answer at all is worse than any answer.
     assert min(low for low, _ in ranges.values()) > ILLEGAL_PENALTY == -6
+
+
+def test_the_documented_settings_and_ranges_are_those_in_force() -> None:
+    text = (Path(__file__).parents[2] / "docs/rewards.md").read_text()
+    rows = re.findall(
+        r"^\| `([\w-]+)` \| (.*?) ?\| .* \| (\S+) to (\S+) \| .*? \|$", text, re.MULTILINE
+    )
+    assert [row[0] for row in rows] == list(TERMS)
+    told: dict[str, dict[str, str]] = {}
+    for name, keys, low, high in rows:
+        told[name] = dict(re.findall(r"`(\w+)=([\w.]+)`", keys)) or told.get(keys[4:-1], {})
+        values = [REWARDS[name].value(pair_round(IPD, now, before)) for before, now in EIGHT]
+        assert (min(values), max(values)) == (float(low), float(high))
+        parameters = list(inspect.signature(TERMS[name].value).parameters.values())[1:]
+        usual = {p.name: p.default if isinstance(p.default, str) else f"{p.default:g}"
+                 for p in parameters}  # fmt: skip
+        assert told[name] == usual
+        assert [setting.name for setting in TERMS[name].settings] == list(usual)
 
 
 def test_both_players_count_where_their_points_differ() -> None:
