@@ -65,6 +65,7 @@ def drawn_sets(draw):
                 table_order=draw(small),
                 own_previous=draw(moves),
                 opponent_previous=draw(moves),
+                others_cooperated=draw(st.none() | st.integers(0, 9)),
                 counterfactual_of=of,
                 change=None if of is None else draw(st.none() | small),
             )
