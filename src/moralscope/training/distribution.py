@@ -139,8 +139,8 @@ ALONE = Processes()
 def joined_processes(*, cpu: bool = False) -> Generator[Processes]:
     """The processes that a launcher started together, for the length of the block.
 
-    A program joins them once.     ``accelerate launch`` and ``torchrun`` say in the environment who takes part. Without them, and
-    for one process, nothing is started.
+    ``accelerate launch`` and ``torchrun`` say in the environment who takes part. Without them, and
+    for one process, nothing is started. A program joins once.
 
     Args:
         cpu: run on the processor even where there are GPUs.

@@ -110,6 +110,7 @@ def _prepared(
     """What PEFT is told of an adapter, and the tensors of a saved one."""
     if isinstance(adapter, Saved):
         found, tensors = read_adapter(name, find_adapter(name, adapter.folder), base)
+        found["base_model_name_or_path"] = None  # PEFT would remark on a base that has moved
         return peft.LoraConfig(**found, inference_mode=True), tensors
     settings = adapter.settings
     targets = list(target_modules(base.model, settings.sites)) if settings.sites else "all-linear"
