@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 import yaml
 
+sys.path.insert(0, str(Path(__file__).parent))
 sys.path.insert(0, str(Path(__file__).parents[1] / "training"))
 
 
@@ -18,6 +19,21 @@ def tiny_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     from tiny_base import save_tiny  # noqa: PLC0415 - only these tests need the model stack
 
     return save_tiny(tmp_path_factory.mktemp("tiny") / "model")
+
+
+@pytest.fixture(scope="session")
+def trained(tiny_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of an agent that was trained for two steps; tests must leave it as it is."""
+    from moralscope.cli.main import main  # noqa: PLC0415 - only these tests need the model stack
+
+    folder = tmp_path_factory.mktemp("trained")
+    settings = {
+        "reward": "game", "name": "agent", "model": str(tiny_folder), "steps": 2,
+        "prompts_per_step": 8, "lora": {"rank": 4, "alpha": 8},
+    }  # fmt: skip
+    (folder / "agent.yaml").write_text(yaml.safe_dump(settings))
+    assert main(["train", str(folder / "agent.yaml"), "--out", str(folder / "out")]) == 0
+    return folder / "out"
 
 
 @pytest.fixture

@@ -140,6 +140,47 @@ def explain(
 
 
 @app.command(sort_key=3)
+def train(
+    agent: Annotated[Path | None, Parameter(help="The agent file, YAML.")] = None,
+    /,
+    *,
+    out: Annotated[
+        Path | None, Parameter(help="The agent's folder; runs/ and its name by default.")
+    ] = None,
+    smoke: Annotated[
+        bool,
+        Parameter(negative="", help="Only try ten steps and say what the whole would take."),
+    ] = False,
+    track: Annotated[
+        str | None, Parameter(help="Follow it elsewhere too: trackio or wandb.")
+    ] = None,
+    schema: Annotated[
+        bool, Parameter(negative="", help="Only print the JSON Schema of agent files.")
+    ] = False,
+) -> int:
+    """Train one agent from its file; the same command goes on where it was stopped."""
+    from moralscope.cli.training import print_schema, train_file  # noqa: PLC0415
+
+    return print_schema() if schema else train_file(agent, out, smoke=smoke, track=track)
+
+
+@app.command(sort_key=4)
+def push(
+    folder: Annotated[Path, Parameter(help="The folder of a trained agent.")],
+    repo: Annotated[str, Parameter(help="Where it goes on the hub, OWNER/NAME.")],
+    /,
+    *,
+    private: Annotated[
+        bool, Parameter(negative="", help="Only for those who may see the repository.")
+    ] = False,
+) -> int:
+    """Upload a trained agent to the hub: adapter, card, fingerprint and settings."""
+    from moralscope.cli.pushing import push_agent  # noqa: PLC0415
+
+    return push_agent(folder, repo, private=private)
+
+
+@app.command(sort_key=5)
 def report(run: Annotated[Path, Parameter(help="The folder of a finished run.")], /) -> int:
     """Write the report of a run again from its tables."""
     from moralscope.cli.reporting import write_report  # noqa: PLC0415
@@ -147,7 +188,7 @@ def report(run: Annotated[Path, Parameter(help="The folder of a finished run.")]
     return write_report(run)
 
 
-@app.command(sort_key=4)
+@app.command(sort_key=6)
 def doctor() -> int:
     """Say what this machine can do, and what it lacks."""
     from moralscope.cli.examining import examine_machine  # noqa: PLC0415

@@ -97,11 +97,14 @@ def flattened(values: Mapping[str, object], prefix: str = "") -> dict[str, objec
 
 
 def held_back_prompts(config: TrainingConfig) -> tuple[Prompt, ...]:
-    """Prompts in wordings that the training does not use, under both label assignments.
+    """Prompts that the training does not use: the other labels, and wordings held back.
 
-    An agent is fingerprinted on them too, so that its card can say what carries over.
+    An agent is fingerprinted on them too, so that its card can say what carries over. Wordings are
+    those of the IPD, so that for other games only the other labels are left.
     """
+    trained = {prompt.name for prompt in training_prompts(config)}
+    found = list(training_prompts(config.model_copy(update={"labels": "both"})))
     others = tuple(name for name in HELD_OUT if name not in config.wordings)
-    known = {prompt.name for prompt in training_prompts(config)}
-    found = wordings(config.words, names=others) if others and config.game == "IPD" else ()
-    return tuple(prompt for prompt in found if prompt.name not in known)
+    if others and config.game == "IPD":
+        found += wordings(config.words, names=others)
+    return tuple(prompt for prompt in found if prompt.name not in trained)

@@ -6,7 +6,7 @@ Each check reads the rows of the table ``training`` so far and says at most one 
 ``legal-collapse``     the mean legal mass fell below half of its start, or below .1
 ``no-advantage``       every sampled answer earns the same, so that nothing can be learned
 ``kl-runaway``         KL(policy || base) beyond 10 nats, or doubling twice to beyond 5
-``dead-adapter``       no gradient, no change of the adapter, or no change of any answer
+``dead-adapter``       no gradient, or no change of the adapter
 ``value-divergence``   the value head's loss is ten times its start and still doubling
 ``label-learned``      P(defect) moves apart under the two label assignments: a word is taught
 ``label-kept``         P(defect) stays apart under the two: the base answers by the word
@@ -202,7 +202,6 @@ def _kl(rows: Rows) -> Diagnosis | None:
 def _dead(rows: Rows) -> Diagnosis | None:
     gradient = _column(rows, "gradient_norm", STILL)
     norms = _column(rows, "adapter_norm", STILL + 1)
-    answers = _column(rows, "kl", STILL) if len(rows) > STILL else None
     spread = _column(rows, "advantage_std", STILL)
     if spread is not None and float(spread.max()) <= NO_SPREAD:
         return None  # nothing to learn is another matter
@@ -210,8 +209,6 @@ def _dead(rows: Rows) -> Diagnosis | None:
         measured, what = float(gradient.max()), "gets no gradient"
     elif norms is not None and float(np.ptp(norms)) == 0.0:
         measured, what = 0.0, "does not change"
-    elif gradient is None and norms is None and answers is not None and not answers.any():
-        measured, what = 0.0, "does not change any answer"
     else:
         return None
     return Diagnosis(

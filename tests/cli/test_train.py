@@ -1,0 +1,243 @@
+"""The command ``train`` on a tiny model: one file, one folder, and going on where it stopped."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import polars as pl
+import pytest
+import yaml
+
+from moralscope.cli import training
+from moralscope.cli.main import main
+from moralscope.core.tables import read_table
+from moralscope.training.agent_file import AgentFile, read_agent
+from moralscope.training.finished import read_finished
+
+Write = Callable[..., Path]
+
+
+@pytest.fixture
+def agent_file(tiny_folder: Path, tmp_path: Path) -> Write:
+    """Writes an agent's file, some settings replaced."""
+
+    def write(**changes: object) -> Path:
+        settings: dict[str, object] = {
+            "reward": "deontological", "model": str(tiny_folder), "steps": 3,
+            "prompts_per_step": 8, "learning_rate": 0.02, "lora": {"rank": 4, "alpha": 8},
+        }  # fmt: skip
+        path = tmp_path / "small.yaml"
+        path.write_text(yaml.safe_dump(settings | changes))
+        return path
+
+    return write
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    return {p.name: p.read_bytes() for p in folder.iterdir() if p.is_file()}
+
+
+def test_training_fills_a_folder_and_says_where(
+    agent_file: Write, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "out"
+    assert main(["train", str(agent_file()), "--out", str(out)]) == 0
+    captured = capsys.readouterr()
+    *_, table, card, adapter = captured.out.splitlines()
+    assert table == f"Table: {out / 'training.parquet'}"
+    assert card == f"Card: {out / 'README.md'}"
+    assert adapter == f"Adapter: {out}"
+    assert re.search(r"^small: 3 steps, reward -?\d.*legal mass", captured.out, re.MULTILINE)
+    assert "train small: done" in captured.err
+    found = read_finished(out)
+    assert (found.name, found.config) == ("small", read_agent(agent_file()).training)
+    assert found.training.get_column("step").to_list() == [1, 2, 3]
+    assert found.diagnostics is not None
+    assert found.diagnostics.height == 0
+    assert read_agent(out / "agent.yaml") == read_agent(agent_file())
+    assert not (out / training.WORK).exists() or not any((out / training.WORK).iterdir())
+
+
+def test_the_same_again_computes_nothing(
+    agent_file: Write, trained: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    out = shutil.copytree(trained, tmp_path / "out")
+    before = contents(out)
+    monkeypatch.setattr(training, "_run", None)
+    same = agent_file(**settings_of(out) | {"device": "cuda", "checkpoint_every": 1})
+    assert main(["train", str(same), "--out", str(out)]) == 0
+    told = capsys.readouterr()
+    assert told.out.startswith("Already trained with these settings: nothing to compute.\n")
+    assert told.out.endswith(f"Adapter: {out}\n")
+    assert contents(out) == before
+
+
+def settings_of(folder: Path) -> dict[str, object]:
+    return yaml.safe_load((folder / "agent.yaml").read_text())
+
+
+@pytest.mark.parametrize("without", [(), ("agent.yaml",)])
+def test_other_settings_are_refused_by_name(
+    without: tuple[str, ...], agent_file: Write, trained: Path, tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:  # fmt: skip
+    out = shutil.copytree(trained, tmp_path / "out")
+    for name in without:
+        (out / name).unlink()
+    before = contents(out)
+    changes = settings_of(trained) | {"steps": 7, "lora": {"rank": 5, "alpha": 8}}
+    assert main(["train", str(agent_file(**changes)), "--out", str(out)]) == 2
+    told = capsys.readouterr().err
+    assert "was trained with other settings" in told
+    assert "steps: 2 there, 7 now; lora.rank: 4 there, 5 now\n" in told
+    assert contents(out) == before
+
+
+def test_somebody_elses_adapter_is_never_overwritten(
+    agent_file: Write, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "out"
+    out.mkdir()
+    (out / "adapter_config.json").write_text("{}")
+    assert main(["train", str(agent_file()), "--out", str(out)]) == 2
+    assert "that was not trained by this command" in capsys.readouterr().err
+    assert contents(out) == {"adapter_config.json": b"{}"}
+
+
+def test_a_smoke_run_says_what_the_whole_takes_and_keeps_nothing(
+    agent_file: Write, tmp_path: Path, capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    monkeypatch.setenv("TMPDIR", str(tmp_path / "tmp"))
+    (tmp_path / "tmp").mkdir()
+    monkeypatch.setattr("tempfile.tempdir", None)
+    path = agent_file(steps=400, labels="same", schedule="linear", keep_steps=[300])
+    assert main(["train", str(path), "--smoke", "--out", str(tmp_path / "out")]) == 0
+    told = capsys.readouterr()
+    lines = told.out.splitlines()
+    assert lines[0] == "Tried 10 steps of 400; nothing was kept."
+    assert re.fullmatch(r"A step takes [\d.]+ m?s \(median without the first\)\.", lines[1])
+    assert lines[2].startswith("The whole run takes about ")
+    assert re.fullmatch(r"Memory at its peak: [\d.]+ [MG]iB of this process\.", lines[3])
+    rank, hidden, layers = 4, 32, 2
+    # q, o: 32 to 32; k, v: 32 to 16; gate, up: 32 to 64; down: 64 to 32.
+    shapes = [(32, 32), (32, 16), (32, 16), (hidden, 32), (32, 64), (32, 64), (64, 32)]
+    count = layers * sum(rank * (a + b) for a, b in shapes)
+    assert lines[4].startswith(f"The adapter has {count:,} parameters: ")
+    assert told.out.count("fixed-labels (before training)") == 1
+    assert "train small: done" in told.err
+    assert not (tmp_path / "out").exists()
+    assert list((tmp_path / "tmp").iterdir()) == []
+
+
+def test_warnings_are_shown_live_and_kept(
+    agent_file: Write, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "out"
+    # A rate at which nothing is learned: steps vanish in float32.
+    path = agent_file(steps=9, learning_rate=1e-60, labels="swapped")
+    assert main(["train", str(path), "--out", str(out)]) == 0
+    told = capsys.readouterr()
+    assert told.err.count("dead-adapter (step ") == 1
+    assert told.err.index("dead-adapter") < told.err.index("train small: done")
+    kinds = read_table("diagnostics", out).get_column("diagnosis").to_list()
+    assert {"fixed-labels", "dead-adapter"} <= set(kinds)
+    assert f"{len(kinds)} warnings about this training: {', '.join(kinds)}" in told.out
+    card = (out / "README.md").read_text()
+    assert "`dead-adapter`: For 5 steps the adapter does not change" in card
+
+
+def test_what_is_wrong_is_told_before_anything_is_loaded(
+    agent_file: Write, tmp_path: Path, capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    monkeypatch.setattr(training, "_run", None)
+    assert main(["train"]) == 2
+    assert "There is no agent to train" in capsys.readouterr().err
+    assert main(["train", str(agent_file(stepz=3))]) == 2
+    assert "did you mean 'steps'" in capsys.readouterr().err
+    path, out = str(agent_file()), str(tmp_path / "out")
+    assert main(["train", path, "--out", out, "--track", "wanbd"]) == 2
+    assert "did you mean 'wandb'" in capsys.readouterr().err
+
+
+def test_a_tracker_hears_of_every_step(
+    agent_file: Write, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    heard: list[object] = []
+
+    class Recorder:
+        def log(self, step: int, values: dict[str, object]) -> None:
+            heard.append((step, values["reward_mean"]))
+
+        def finish(self) -> None:
+            heard.append("finished")
+
+    def opened(kind: str, **about: object) -> Recorder:
+        heard.append((kind, about["name"]))
+        return Recorder()
+
+    monkeypatch.setattr("moralscope.training.trackers.open_tracker", opened)
+    out = tmp_path / "out"
+    assert main(["train", str(agent_file()), "--out", str(out), "--track", "trackio"]) == 0
+    rewards = read_table("training", out).select("step", "reward_mean").rows()
+    assert heard == [("trackio", "small"), *rewards, "finished"]
+
+
+def test_the_schema_is_printed(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["train", "--schema"]) == 0
+    assert json.loads(capsys.readouterr().out) == AgentFile.model_json_schema()
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_an_interruption_exits_130_and_the_same_command_goes_on(
+    number: signal.Signals, agent_file: Write, tmp_path: Path
+) -> None:
+    out = tmp_path / "out"
+    words = ["train", str(agent_file(steps=100_000, checkpoint_every=1)), "--out", str(out)]
+    child = subprocess.Popen(
+        [sys.executable, "-m", "moralscope", *words],
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    try:
+        until = time.monotonic() + 60
+        while not list((out / training.WORK).glob("**/state.json")) and time.monotonic() < until:
+            assert child.poll() is None
+            time.sleep(0.05)
+        child.send_signal(number)
+        said, errors = child.communicate(timeout=60)
+    finally:
+        child.kill()
+    assert child.returncode == 130, errors
+    assert "The same command goes on from there." in errors.splitlines()[-1]
+    assert "Traceback" not in errors
+    assert "Adapter:" not in said
+    assert list((out / training.WORK).glob("**/state.json"))
+
+
+def test_only_the_first_of_several_processes_speaks(
+    agent_file: Write, tmp_path: Path, capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    assert training._is_main({}) is True
+    assert training._is_main({"RANK": "0", "LOCAL_RANK": "0"}) is True
+    assert training._is_main({"RANK": "8", "LOCAL_RANK": "0"}) is False
+    assert training._device("cuda", {"LOCAL_RANK": "2"}) == "cuda:2"
+    assert training._device("cuda", {}) == "cuda"
+    assert training._device("cpu", {"LOCAL_RANK": "2"}) == "cpu"
+    monkeypatch.setattr(training, "_run", lambda *_: pl.DataFrame({"agent": []}))
+    monkeypatch.setitem(os.environ, "RANK", "1")
+    out = tmp_path / "out"
+    assert main(["train", str(agent_file()), "--out", str(out)]) == 0
+    assert capsys.readouterr() == ("", "")
+    assert contents(out) == {}
