@@ -245,7 +245,11 @@ def test_a_pass_too_far_from_play_is_told() -> None:
     assert excessive(UpdateSize(0.0, math.nan, 0.0), 10.0)
     mask = torch.ones(1, 1, dtype=torch.bool)
     x = torch.zeros(1, 1)
-    assert excessive(policy_loss(x + 800.0, x, x + 1.0, mask, 0.2)[1], 10.0)
+    for gain in (1.0, -1.0):
+        far = (x + 800.0).requires_grad_()
+        loss, size = policy_loss(far, x, x + gain, mask, 0.2)
+        assert excessive(size, 10.0)
+        assert float(gradient(loss * 0.0, far)) == 0.0
 
 
 def test_bad_input_is_refused_by_name() -> None:

@@ -23,6 +23,9 @@ from moralscope.training.config import KLEstimator
 
 KL_ESTIMATORS: tuple[KLEstimator, ...] = ("k1", "abs", "mse", "k3")
 
+MAX_LOG_RATIO = 40.0
+"""Ratios beyond its exponential are taken to be that, in nats."""
+
 
 @dataclass(frozen=True, slots=True)
 class UpdateSize:
@@ -113,7 +116,8 @@ def policy_loss(
     gain = torch.where(mask, advantages.detach(), 0.0)
     # Whatever stands at padding must not reach exp: an infinity times zero is not zero.
     change = torch.where(mask, log_p - old_log_p.detach(), 0.0)
-    ratio = change.exp()
+    # A ratio that overflows has no gradient to take, not even times zero; this one is excessive.
+    ratio = change.clamp(max=MAX_LOG_RATIO).exp()
     free = -gain * ratio
     bounded = -gain * ratio.clamp(1.0 - clip, 1.0 + clip)
     size = UpdateSize(
