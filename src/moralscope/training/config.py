@@ -61,7 +61,8 @@ class SamplingSettings(Frozen):
         kl_in: the KL penalty is part of each token's reward, or a term of the loss.
         kl_estimator: k1 ``log pi - log ref``, its absolute value, half its square, or k3
             ``ref/pi - 1 - log ref/pi``.
-        adaptive_kl, kl_target, kl_horizon: the coefficient follows ``kl_target`` over ``kl_horizon`` decisions.
+        adaptive_kl, kl_target, kl_horizon: the coefficient follows ``kl_target`` over
+            ``kl_horizon`` decisions.
         normalise_scores: scores are divided by their running deviation, after subtracting their
             running mean, over all history.
         score_clip: bound on the absolute value of a normalised score; None for none.
