@@ -2,7 +2,8 @@
 
 A page says where: ``<!-- tables -->`` is replaced by every table's columns from
 ``moralscope.core.schemas``, ``<!-- commands -->`` by every command's help, ``<!-- study -->`` by
-every key of a study file with its default.
+every key of a study file with its default, ``<!-- agent -->`` by every key of an agent file and
+by what each preset changes.
 """
 
 from __future__ import annotations
@@ -24,9 +25,12 @@ from moralscope.studies.study import (
     PromptChoice,
     Study,
 )
-from moralscope.training.config import LoraSettings, TrainingConfig
+from moralscope.training.agent_file import AgentFile, flattened
+from moralscope.training.config import LoraSettings, SamplingSettings, TrainingConfig
+from moralscope.training.presets import PRESETS
 
 TABLES, COMMANDS, STUDY = "<!-- tables -->", "<!-- commands -->", "<!-- study -->"
+AGENT = "<!-- agent -->"
 PLACES: dict[str, type[BaseModel]] = {
     "The file": Study,
     "agents.NAME": AgentEntry,
@@ -48,6 +52,8 @@ def on_page_markdown(markdown: str, **_: object) -> str:
         markdown = markdown.replace(COMMANDS, _commands())
     if STUDY in markdown:
         markdown = markdown.replace(STUDY, "\n".join(_study()))
+    if AGENT in markdown:
+        markdown = markdown.replace(AGENT, "\n".join(_agent()))
     return markdown
 
 
@@ -105,6 +111,36 @@ def _study() -> Iterator[str]:
                 default = "see below" if name in PLACES or name == "lora" else "none"
             yield f"| `{name}` | {default} | {told[name].replace('see their types', 'see below')} |"
         yield ""
+
+
+AGENT_PLACES: dict[str, type[BaseModel]] = {
+    "The agent": AgentFile,
+    "The training": TrainingConfig,
+    "sampling": SamplingSettings,
+    "lora": LoraSettings,
+}
+
+
+def _agent() -> Iterator[str]:
+    for place, model in AGENT_PLACES.items():
+        yield f"### {place if ' ' in place else f'`{place}`'}\n"
+        yield "| key | default | meaning |"
+        yield "|---|---|---|"
+        told = _meanings(model)
+        for name in told:
+            field = model.model_fields[name]
+            default = "needed" if field.is_required() else f"`{_plain(field.get_default())}`"
+            if isinstance(field.default, BaseModel):
+                default = "see below"
+            yield f"| `{name}` | {default} | {told[name]} |"
+        yield ""
+    yield "### Presets\n"
+    yield "| preset | what it sets |"
+    yield "|---|---|"
+    for name, settings in PRESETS.items():
+        changes = ", ".join(f"`{key}: {_plain(v)}`" for key, v in flattened(settings).items())
+        yield f"| `{name}` | {changes or 'nothing: the defaults above'} |"
+    yield ""
 
 
 def _plain(default: object) -> str:

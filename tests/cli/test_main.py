@@ -29,7 +29,16 @@ def moralscope(*words: str, setup: str | None = None) -> subprocess.CompletedPro
 
 
 @pytest.mark.parametrize(
-    "words", [["--help"], ["run", "--help"], ["demo", "-h"], ["explain", "-h"], []]
+    "words",
+    [
+        ["--help"],
+        ["run", "--help"],
+        ["demo", "-h"],
+        ["explain", "-h"],
+        ["train", "-h"],
+        ["push", "-h"],
+        [],
+    ],
 )
 def test_help_never_imports_the_model_stack(words: list[str]) -> None:
     report = (
@@ -46,7 +55,8 @@ def test_help_never_imports_the_model_stack(words: list[str]) -> None:
 def test_help_names_every_command_in_the_order_of_use() -> None:
     help_text = moralscope("--help").stdout
     places = [
-        help_text.index(f"│ {name} ") for name in ("demo", "run", "explain", "report", "doctor")
+        help_text.index(f"│ {name} ")
+        for name in ("demo", "run", "explain", "train", "push", "report", "doctor")
     ]
     assert places == sorted(places)
 

@@ -14,6 +14,10 @@ from moralscope.core.schemas import SCHEMAS
 from moralscope.core.tables import schema_of
 from moralscope.evidence.verdicts import VERDICTS
 from moralscope.games import CLUSTER_GAMES, OPPONENTS, REWARDS, WORDINGS
+from moralscope.training.agent_file import OWN_KEYS
+from moralscope.training.config import LoraSettings, SamplingSettings, TrainingConfig
+from moralscope.training.diagnostics import KINDS
+from moralscope.training.presets import PRESETS
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -47,7 +51,7 @@ def test_every_column_of_every_table_is_documented(hooks: ModuleType):
             assert len(re.findall(r"(?<!\\)\|", rest)) == 3
 
 
-@pytest.mark.parametrize("command", ["demo", "run", "explain", "report", "doctor"])
+@pytest.mark.parametrize("command", ["demo", "run", "explain", "train", "push", "report", "doctor"])
 def test_every_command_is_documented(hooks: ModuleType, command: str):
     assert f"## moralscope {command}\n" in page(hooks, "cli.md")
 
@@ -67,6 +71,33 @@ def test_every_key_of_a_study_is_documented(hooks: ModuleType):
     assert defaults["scenarios"] == "true"
     for name in (*REWARDS, *OPPONENTS, *WORDINGS):
         assert re.search(rf"[|,] {name}[ ,]", sections["Names"])
+
+
+def test_every_key_of_an_agent_and_every_preset_is_documented(hooks: ModuleType):
+    told = page(hooks, "training.md").partition("## Keys")[2]
+    sections = dict(
+        re.findall(r"^### `?([\w ]+)`?\n(.*?)(?=^### |\Z)", told, re.MULTILINE | re.DOTALL)
+    )
+    found = {
+        place: re.findall(r"^\| `(\w+)` \| (.*?) \| (.+) \|$", text, re.MULTILINE)
+        for place, text in sections.items()
+    }
+    keys = {place: [row[0] for row in rows] for place, rows in found.items()}
+    assert keys["The agent"] == list(OWN_KEYS)
+    assert keys["The training"] == list(TrainingConfig.model_fields)
+    assert set(keys["sampling"]) == set(SamplingSettings.model_fields)
+    assert keys["lora"] == list(LoraSettings.model_fields)
+    assert dict(row[:2] for row in found["The agent"])["model"] == "`default`"
+    presets = re.findall(r"^\| `(\w+)` \| (.*) \|$", sections["Presets"], re.MULTILINE)
+    assert [name for name, _ in presets] == list(PRESETS)
+    assert "`sampling.score_clip: null`" in dict(presets)["paper"]
+
+
+def test_every_diagnosis_is_documented():
+    text = (ROOT / "docs/training.md").read_text()
+    assert set(re.findall(r"^\| `(\w+-\w+)` \|", text, re.MULTILINE)) == set(KINDS)
+    column = next(c for c in schema_of("diagnostics").columns if c.name == "diagnosis")
+    assert set(re.findall(r"\w+-\w+", column.meaning)) == set(KINDS)
 
 
 def test_every_comparison_is_documented():

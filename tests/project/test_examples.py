@@ -10,10 +10,14 @@ import pytest
 from moralscope.games import read_prompts
 from moralscope.studies import demo_study, read_study
 from moralscope.studies.study import base_name, patched_pairs, training_config
+from moralscope.training.agent_file import read_agent
+from moralscope.training.batches import training_prompts
+from moralscope.training.diagnostics import before_training
 
 ROOT = Path(__file__).resolve().parents[2]
 EXAMPLES = ROOT / "examples"
-STUDIES = sorted(path.name for path in EXAMPLES.glob("*.yaml"))
+AGENTS = sorted(path.name for path in EXAMPLES.glob("agent-*.yaml"))
+STUDIES = sorted({path.name for path in EXAMPLES.glob("*.yaml")} - {*AGENTS})
 
 
 def test_the_promised_examples_are_there():
@@ -29,6 +33,23 @@ def test_an_example_is_a_study_whose_command_is_told(name: str):
     assert re.search(rf"^#   moralscope run examples/{re.escape(name)}( |$)", text, re.MULTILINE)
     for file in study.prompts.files:
         assert len(read_prompts(ROOT / file)) > 1
+
+
+@pytest.mark.parametrize("name", AGENTS)
+def test_an_example_is_an_agent_whose_command_is_told(name: str):
+    agent = read_agent(EXAMPLES / name)
+    text = (EXAMPLES / name).read_text()
+    assert re.search(rf"^#   moralscope train examples/{re.escape(name)}( |$)", text, re.MULTILINE)
+    assert len(training_prompts(agent)) >= 16
+    assert sum(agent.phase_steps or [agent.steps]) == agent.steps
+    assert before_training(agent) == ()
+
+
+def test_the_promised_agents_are_there():
+    assert {"agent-deontological.yaml", "agent-ppo.yaml", "agent-unlearning.yaml"} <= set(AGENTS)
+    shortest = (EXAMPLES / "agent-deontological.yaml").read_text()
+    lines = [line for line in shortest.splitlines() if line and line[0] != "#"]
+    assert lines == ["reward: deontological"]
 
 
 def test_the_first_example_is_the_demo():

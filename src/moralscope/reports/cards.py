@@ -169,9 +169,13 @@ def card_text(facts: Mapping[str, Any]) -> str:
     front: dict[str, Any] = {"library_name": "peft", "pipeline_tag": "text-generation"}
     if facts["base_is_on_the_hub"]:
         front = {"base_model": facts["base"]} | front
-    front["tags"] = ["lora", "moralscope", "social-dilemmas", f"game:{facts['game']}"]
+    front["tags"] = ["lora", "moralscope", "social-dilemmas", _tag(str(facts["game"]))]
     template = _ENVIRONMENT.get_template("card.md.jinja")
     return template.render(facts, front=yaml.safe_dump(front, sort_keys=False))
+
+
+def _tag(game: str) -> str:
+    return "game:" + re.sub(r"[^\w.]+", "-", game).strip("-")
 
 
 def _inline(value: object) -> str:
