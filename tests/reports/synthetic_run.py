@@ -291,22 +291,38 @@ def _learned(trained: list[str]) -> list[dict[str, object]]:
 
 
 def _training(rng: np.random.Generator, trained: list[str], size: Size) -> list[dict[str, object]]:
-    return [
-        {
-            "agent": agent,
-            "training_seed": 0,
-            "step": step,
-            "visitation": "uniform",
-            "reward_mean": float(step / size.steps + rng.normal(0, 0.05)),
-            "cooperation": float(np.clip(0.5 + (a - 0.5) * step / size.steps, 0.02, 0.98)),
-            "legal_mass": float(1 - 0.1 * np.exp(-step)),
-            "kl": 0.1 * step,
-            "loss": -float(step),
-            "seconds": 4.5,
-        }
-        for a, agent in enumerate(trained)
-        for step in range(1, size.steps + 1)
-    ]
+    rows: list[dict[str, object]] = []
+    for a, agent in enumerate(trained):
+        for step in range(1, size.steps + 1):
+            defect = [
+                float(
+                    np.clip(0.5 - (a - 0.5) * step / size.steps + rng.normal(0, 0.01), 0.02, 0.98)
+                )
+                for _ in LABELS
+            ]
+            rows.append(
+                {
+                    "agent": agent,
+                    "training_seed": 0,
+                    "step": step,
+                    "phase": 1,
+                    "reward": agent,
+                    "visitation": "uniform",
+                    "learning_rate": 1e-4,
+                    "reward_mean": float(step / size.steps + rng.normal(0, 0.05)),
+                    "cooperation": 1.0 - sum(defect) / 2,
+                    "legal_mass": float(1 - 0.1 * np.exp(-step)),
+                    "kl": 0.1 * step,
+                    "kl_coefficient": 0.2,
+                    "loss": -float(step),
+                    "gradient_norm": 1.0,
+                    "adapter_norm": 0.01 * step,
+                    "p_defect_same": defect[0],
+                    "p_defect_swapped": defect[1],
+                    "seconds": 4.5,
+                }
+            )
+    return rows
 
 
 def _cluster_names(prompts: list[dict[str, object]]) -> list[str]:

@@ -11,19 +11,23 @@ from typing import cast
 
 import altair as alt
 
-_Plot = alt.Chart | alt.LayerChart | alt.FacetChart
+_Plot = alt.Chart | alt.LayerChart | alt.FacetChart | alt.HConcatChart
 
 
-def beside(charts: Sequence[alt.Chart], spacing: int) -> alt.HConcatChart:
-    """Charts in a row that share one colour legend."""
+def beside(charts: Sequence[_Plot], spacing: int) -> alt.HConcatChart:
+    """Charts in a row that share their legends of colours and dashes."""
     row = alt.hconcat(*charts, spacing=spacing)
-    return row.resolve_scale(color="shared")  # pyright: ignore[reportUnknownMemberType]
+    return row.resolve_scale(  # pyright: ignore[reportUnknownMemberType]
+        color="shared", strokeDash="shared"
+    )
 
 
 def below(charts: Sequence[_Plot], spacing: int) -> alt.VConcatChart:
-    """Charts in a column that share one colour legend."""
+    """Charts in a column that share their legends of colours and dashes."""
     column = alt.vconcat(*charts, spacing=spacing)
-    return column.resolve_scale(color="shared")  # pyright: ignore[reportUnknownMemberType]
+    return column.resolve_scale(  # pyright: ignore[reportUnknownMemberType]
+        color="shared", strokeDash="shared"
+    )
 
 
 def grid(chart: _Plot, column: alt.Column, row: alt.Row, spacing: int) -> alt.FacetChart:

@@ -14,11 +14,11 @@ from moralscope.reports.figure_approximations import approximations, has_approxi
 from moralscope.reports.figure_changes import attribution_parts, has_parts
 from moralscope.reports.figure_circuits import circuit_curves, has_circuits
 from moralscope.reports.figure_controls import label_control
+from moralscope.reports.figure_learning import learning_curves
 from moralscope.reports.figure_lens import lens_trajectories
 from moralscope.reports.figure_policy import cooperation_by_game, memory_one
 from moralscope.reports.figure_settling import has_lens_controls, lens_settling
 from moralscope.reports.figure_sites import attribution_heatmap, patching_heatmap
-from moralscope.reports.figure_training import training_curves
 from moralscope.reports.run import Run
 
 Maker = Callable[[Run, dict[str, str]], Figure | Absent]
@@ -27,7 +27,7 @@ FIGURES: tuple[Maker, ...] = (
     memory_one,
     label_control,
     cooperation_by_game,
-    training_curves,
+    learning_curves,
     lens_trajectories,
     attribution_heatmap,
     patching_heatmap,
