@@ -3,8 +3,9 @@
 Axelrod (https://axelrod.readthedocs.io, Knight et al., JORS 4 (2016), e35) has over 240 strategies
 of the iterated prisoner's dilemma, with memories of any length. ``axelrod(Tit For 2 Tats)`` names
 one by its name or its class, whatever its case and punctuation. It plays with its own default
-settings, does not know when the game ends, and believes in the package's prisoner's dilemma,
-T = 4, R = 3, P = 1, S = 0, whatever the game is.
+settings, does not know when the game ends, and is told the points of the package's prisoner's
+dilemma, T = 4, R = 3, P = 1, S = 0, whatever the game is. A few, such as GTFT, read the library's
+own (5, 3, 1, 0) when they are made and keep to them.
 
 A strategy opens as it does when nothing was played. That is its move before the first round, next
 to the agent's uniform one, and the two begin the history that it remembers.
