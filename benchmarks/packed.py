@@ -15,17 +15,18 @@ from benchmarks.plain import PaddedBatch, log_odds, option_by_option, pad, padde
 from benchmarks.settings import Settings
 from benchmarks.timing import Entry, Timed, take_turns
 from moralscope.core.decision import Prompt
-from moralscope.games import expected_rewards, get_game, get_opponent, get_reward
+from moralscope.games import get_game, get_opponent, get_reward, meet
 from moralscope.mechanisms.attribution.contributions import attribution_tables
 from moralscope.mechanisms.clean import run_clean
 from moralscope.models.loading import LoadedModel
 from moralscope.models.rendering import EncodedPrompt, encode_all
 from moralscope.models.roster import Roster
 from moralscope.models.scoring import make_packs, option_log_probabilities, score
+from moralscope.training.answers import Question, read_answers
 from moralscope.training.batches import state_index
 from moralscope.training.config import LoraSettings
 from moralscope.training.lora import adapted, trainable
-from moralscope.training.objectives import Batch, Objective, exact_objective
+from moralscope.training.objectives import Batch, exact_objective
 
 ON = "on, un-merged"
 
@@ -139,12 +140,6 @@ def compare_attribution(
     }
 
 
-def _game_objective() -> Objective:
-    opponent = get_opponent("tit-for-tat")
-    rewards = expected_rewards(get_reward("game"), get_game("IPD"), opponent)
-    return exact_objective(rewards, opponent, kl_coefficient=0.2, weighting="uniform")
-
-
 def compare_training(
     base: LoadedModel, prompts: Sequence[Prompt], settings: Settings
 ) -> dict[str, Entry]:
@@ -154,37 +149,36 @@ def compare_training(
     """
     encoded = encode_all(base.tokenizer, prompts)
     states = torch.tensor([state_index(prompt) for prompt in prompts])
-    batch = pad(encoded)
-    objective = _game_objective()
+    padded = pad(encoded)
+    encounter = meet(get_game("IPD"), get_reward("game"), get_opponent("tit-for-tat"))
     unadapted = score(base.model, encoded)
     reference = torch.tensor(
         np.stack([unadapted.log_p_positive, unadapted.log_p_negative], 1), dtype=torch.float32
     )
+    questions = [Question(prompt) for prompt in encoded]
     with adapted(base, LoraSettings(rank=settings.rank), 0) as wrapped:
         randomise(wrapped, 0)
         parameters = list(trainable(wrapped).values())
 
-        def by_tree() -> Tensor:
-            found = torch.empty(len(encoded), 2)
-            for pack in make_packs(encoded):
-                log_p = option_log_probabilities(base.model, pack).float()
-                found = found.index_copy(0, torch.tensor(pack.members), log_p)
-            return found
+        def by_tree(narrow: bool) -> Tensor:
+            return read_answers(
+                base.model, questions, dtype="bfloat16" if narrow else "float32"
+            ).log_p
 
-        def step(forward: Callable[[], Tensor], narrow: bool) -> Callable[[], Tensor]:
+        def step(forward: Callable[[bool], Tensor], narrow: bool) -> Callable[[], Tensor]:
             def run() -> Tensor:
                 for parameter in parameters:
                     parameter.grad = None
-                with torch.autocast("cpu", dtype=torch.bfloat16, enabled=narrow):
-                    log_p = forward()
-                loss, _ = objective(Batch(log_p, reference, states))
+                batch = Batch(forward(narrow), reference, states)
+                loss, _ = exact_objective(batch, encounter, kl_coefficient=0.2)
                 _backward(loss)
                 return _gradient(parameters)
 
             return run
 
-        def by_batch() -> Tensor:
-            return padded_log_p(base.model, batch).float()
+        def by_batch(narrow: bool) -> Tensor:
+            with torch.autocast("cpu", dtype=torch.bfloat16, enabled=narrow):
+                return padded_log_p(base.model, padded).float()
 
         times = take_turns(
             {
@@ -196,7 +190,7 @@ def compare_training(
             settings.repeats,
         )
     entry = _training_entry(times, len(prompts))
-    return {"training_step_vs_padded": {**entry, "tokens": _sizes(encoded, batch)}}
+    return {"training_step_vs_padded": {**entry, "tokens": _sizes(encoded, padded)}}
 
 
 def _backward(loss: Any) -> None:

@@ -11,7 +11,13 @@ from hypothesis import strategies as st
 from moralscope.core.decision import Decision, Message, Option, Prompt
 from moralscope.core.errors import ConfigError
 from moralscope.games import STATES, TABLE_ORDERS, WORDINGS
-from moralscope.training.batches import draw_batch, state_index, training_prompts
+from moralscope.training.batches import (
+    draw_batch,
+    make_cells,
+    state_index,
+    training_game,
+    training_prompts,
+)
 from moralscope.training.config import TrainingConfig
 
 SAME, SWAPPED = "action1/action2", "action2/action1"
@@ -36,6 +42,10 @@ trainings = st.builds(
 steps = st.integers(1, 10_000)
 
 
+def draw(config: TrainingConfig, prompts: tuple[Prompt, ...], step: int) -> tuple[int, ...]:
+    return draw_batch(config, make_cells(config, prompts, training_game(config)), step)
+
+
 def combination(prompt: Prompt) -> tuple[object, ...]:
     return prompt.template, prompt.table_order, prompt.option_order, prompt.answer_order
 
@@ -45,7 +55,7 @@ def test_every_cell_gives_the_same_number_of_distinct_prompts(
     config: TrainingConfig, step: int
 ) -> None:
     prompts = tuple(training_prompts(config))
-    chosen = draw_batch(config, prompts, step)
+    chosen = draw(config, prompts, step)
     assert len(set(chosen)) == len(chosen)
     drawn = [prompts[i] for i in chosen]
     per_state = Counter(state_index(p) for p in drawn)
@@ -75,7 +85,7 @@ def test_states_are_asked_in_the_same_texts_and_orders(config: TrainingConfig, s
         config = config.model_copy(update={"wordings": ("structured",), "labels": "both"})
     prompts = tuple(training_prompts(config))
     asked: dict[tuple[str, int], set[tuple[object, ...]]] = {}
-    for i in draw_batch(config, prompts, step):
+    for i in draw(config, prompts, step):
         p = prompts[i]
         asked.setdefault((p.labels, state_index(p)), set()).add(combination(p))
     for label in {label for label, _ in asked}:
@@ -86,18 +96,18 @@ def test_states_are_asked_in_the_same_texts_and_orders(config: TrainingConfig, s
 @given(trainings, steps)
 def test_a_batch_depends_on_seed_and_step_alone(config: TrainingConfig, step: int) -> None:
     prompts = tuple(training_prompts(config))
-    first = draw_batch(config, prompts, step)
-    draw_batch(config, prompts, step + 1)
-    assert draw_batch(config, prompts, step) == first
+    first = draw(config, prompts, step)
+    draw(config, prompts, step + 1)
+    assert draw(config, prompts, step) == first
     other = config.model_copy(update={"reward": "hybrid", "steps": 7, "learning_rate": 1.0})
-    assert draw_batch(other, prompts, step) == first
+    assert draw(other, prompts, step) == first
 
 
 def test_steps_and_seeds_give_different_batches() -> None:
     config = configured()
     prompts = tuple(training_prompts(config))
-    by_step = {draw_batch(config, prompts, step) for step in range(1, 40)}
-    by_seed = {draw_batch(configured(seed=seed), prompts, 1) for seed in range(40)}
+    by_step = {draw(config, prompts, step) for step in range(1, 40)}
+    by_seed = {draw(configured(seed=seed), prompts, 1) for seed in range(40)}
     assert len(by_step) > 6
     assert len(by_seed) > 6
 
@@ -105,7 +115,7 @@ def test_steps_and_seeds_give_different_batches() -> None:
 def test_every_prompt_comes_up() -> None:
     config = configured(wordings=("structured", "rounds"), labels="random")
     prompts = tuple(training_prompts(config))
-    seen = {i for step in range(1, 80) for i in draw_batch(config, prompts, step)}
+    seen = {i for step in range(1, 80) for i in draw(config, prompts, step)}
     assert seen == set(range(len(prompts)))
 
 
@@ -157,7 +167,7 @@ def test_a_prompt_without_memory_is_refused_by_name() -> None:
 def test_a_step_that_cannot_be_divided_is_refused(labels: str, number: int, said: str) -> None:
     config = configured(labels=labels, prompts_per_step=number)
     with pytest.raises(ConfigError, match=f"cannot be divided evenly. Seen: {said}"):
-        draw_batch(config, tuple(training_prompts(config)), 1)
+        draw(config, tuple(training_prompts(config)), 1)
 
 
 def test_unknown_texts_and_orders_are_refused_with_the_nearest() -> None:

@@ -18,7 +18,7 @@ from moralscope.core.errors import AgentError, ConfigError
 from moralscope.core.hashing import sha256_file
 from moralscope.core.progress import ProgressEvent
 from moralscope.core.tables import read_table
-from moralscope.games import clusters, expected_rewards, get_game, get_opponent, get_reward
+from moralscope.games import clusters, get_game, get_opponent, get_reward, meet
 from moralscope.models.fingerprint import read_fingerprint
 from moralscope.models.forward import full_precision
 from moralscope.models.loading import LoadedModel, load_model
@@ -26,9 +26,15 @@ from moralscope.models.rendering import EncodedPrompt, encode_all
 from moralscope.models.roster import Roster
 from moralscope.models.scoring import make_packs
 from moralscope.models.tables import decisions_table
-from moralscope.training.batches import draw_batch, state_index, training_prompts
+from moralscope.training.answers import Question, read_answers
+from moralscope.training.batches import (
+    draw_batch,
+    make_cells,
+    state_index,
+    training_prompts,
+)
 from moralscope.training.config import TrainingConfig
-from moralscope.training.loop import batch_log_p, learning_rate, train_agent
+from moralscope.training.loop import learning_rate, train_agent
 from moralscope.training.lora import adapted, trainable
 from moralscope.training.objectives import Batch, exact_objective
 
@@ -65,12 +71,10 @@ def test_a_step_on_the_tree_equals_the_padded_batch(
 ) -> None:
     config = configure(labels="both", wordings=("structured", "rounds"), prompts_per_step=16)
     prompts = tuple(training_prompts(config))
-    chosen = draw_batch(config, prompts, 1)
+    chosen = draw_batch(config, make_cells(config, prompts, get_game("IPD")), 1)
     encoded = encode_all(wide_base.tokenizer, [prompts[i] for i in chosen])
     assert len(make_packs(encoded, max_nodes)) > 1 or max_nodes == 2048
-    opponent = get_opponent("tit-for-tat")
-    rewards = expected_rewards(get_reward("hybrid"), get_game("IPD"), opponent)
-    objective = exact_objective(rewards, opponent, kl_coefficient=0.2, weighting=weighting)
+    met = meet(get_game("IPD"), get_reward("hybrid"), get_opponent("tit-for-tat"))
     states = torch.tensor([state_index(prompts[i]) for i in chosen])
     reference = torch.full((len(chosen), 2), -1.5, dtype=torch.float64)
     results: list[tuple[Tensor, list[Tensor]]] = []
@@ -81,10 +85,13 @@ def test_a_step_on_the_tree_equals_the_padded_batch(
             for parameter in parameters.values():
                 parameter.copy_(0.2 * torch.randn(parameter.shape, generator=generator))
         for log_p in (
-            batch_log_p(wide_base, encoded, max_nodes=max_nodes),
+            read_answers(
+                wide_base.model, [Question(p) for p in encoded], max_nodes=max_nodes
+            ).log_p,
             padded_log_p(wide_base, list(encoded)),
         ):
-            loss, _ = objective(Batch(log_p, reference, states))
+            batch = Batch(log_p, reference, states)
+            loss, _ = exact_objective(batch, met, kl_coefficient=0.2, weighting=weighting)
             gradient = torch.autograd.grad(loss, list(parameters.values()))
             results.append((loss.detach(), list(gradient)))
     (tree_loss, tree), (padded_loss, padded) = results

@@ -12,6 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from moralscope.games import (
+    ILLEGAL_PENALTY,
     OPPONENTS,
     REWARDS,
     STATES,
@@ -20,6 +21,7 @@ from moralscope.games import (
     get_game,
     get_opponent,
     get_reward,
+    meet,
     visitation,
 )
 from moralscope.training.objectives import Batch, Signals, exact_objective
@@ -109,15 +111,15 @@ def loss_of(case: Case, weight: Array) -> float:
 
 
 def evaluate(case: Case) -> tuple[float, Array, Signals]:
-    objective = exact_objective(
-        case.table,
-        get_opponent(case.opponent),
-        kl_coefficient=case.beta,
-        weighting=case.weighting,
+    encounter = replace(
+        meet(get_game("IPD"), get_reward("game"), get_opponent(case.opponent)),
+        rewards=np.column_stack([case.table, np.full(4, ILLEGAL_PENALTY)]),
     )
     log_p = torch.tensor(case.log_p, requires_grad=True)
     batch = Batch(log_p, torch.tensor(case.reference), torch.tensor(case.state, dtype=torch.long))
-    loss, signals = objective(batch)
+    loss, signals = exact_objective(
+        batch, encounter, kl_coefficient=case.beta, weighting=case.weighting
+    )
     loss.backward()
     assert log_p.grad is not None
     return float(loss.detach()), log_p.grad.numpy(), signals
@@ -187,12 +189,9 @@ def test_the_gradient_is_the_mean_of_sampled_policy_gradients(reward: str) -> No
     reference = np.log(rng.dirichlet([1.0, 1.0, 1.0], 4))
 
     z = torch.tensor(logits, requires_grad=True)
-    objective = exact_objective(
-        table, get_opponent("tit-for-tat"), kl_coefficient=beta, weighting="uniform"
-    )
-    loss, _ = objective(
-        Batch(z.log_softmax(1)[:, :2], torch.tensor(reference[:, :2]), torch.tensor(state))
-    )
+    met = meet(get_game("IPD"), get_reward(reward), get_opponent("tit-for-tat"))
+    batch = Batch(z.log_softmax(1)[:, :2], torch.tensor(reference[:, :2]), torch.tensor(state))
+    loss, _ = exact_objective(batch, met, kl_coefficient=beta)
     loss.backward()
     assert z.grad is not None
 

@@ -158,16 +158,45 @@ SCHEMAS: dict[str, tuple[str, str, str]] = {
         "a training step",
         "agent training_seed step",
         """
-        agent         | text    | name        | who is trained
-        training_seed | integer | seed        | of the training
-        step          | integer | count       | optimiser step, from 1
-        visitation    | text    | one of      | how states are weighted: uniform or visitation
-        reward_mean   | number  | points      | expected reward, illegal-answer penalty included
-        cooperation   | number  | probability | of cooperating given a legal answer
-        legal_mass    | number  | probability | of a legal answer
-        kl            | number  | nats        | KL(policy || base) on the options
-        loss          | number  | points      | minus the objective
-        seconds       | number  | seconds     | wall time; the one column in which equal runs may differ
+        agent            | text     | name        | who is trained
+        training_seed    | integer  | seed        | of the training
+        step             | integer  | count       | step of the method, from 1
+        phase            | integer  | count       | which reward of a sequence is in force, from 1
+        reward           | text     | name        | that reward
+        visitation       | text     | one of      | how states are weighted: uniform, visitation or, in sampled play, sampled
+        learning_rate    | number   | per step    | of Adam
+        reward_mean      | number   | points      | expected reward, in sampled play the mean obtained; illegal-answer penalty included
+        cooperation      | number   | probability | of cooperating given a legal answer, exact on the step's prompts
+        legal_mass       | number   | probability | of a legal answer, exact on the step's prompts
+        kl               | number   | nats        | KL(policy || base) on the options; in sampled play estimated from the answers
+        kl_coefficient   | number   | points per nat | beta of this step
+        loss             | number   | points      | what was descended; of the exact method minus the objective
+        gradient_norm    | number   | points per unit | length of the gradient before it is shortened, mean over updates
+        adapter_norm     | number   | weights     | Frobenius norm of every lora_B together after the step
+        p_defect_same    | number?  | probability | of defecting given a legal answer, prompts whose labels are as given; null: none in this step
+        p_defect_swapped | number?  | probability | the same, labels exchanged
+        sampled_cooperation | number? | share     | of the legal answers of play; null: not sampled, or none legal
+        sampled_legal    | number?  | share       | of the answers of play that were legal
+        advantage_std    | number?  | advantages  | standard deviation over the step; 0: play taught nothing
+        value_loss       | number?  | points squared | of the value head (PPO)
+        clip_fraction    | number?  | share       | of tokens whose ratio was clipped
+        seconds          | number   | seconds     | wall time; the one column in which equal runs may differ
+        """,
+    ),
+    "plays": (
+        "a decision of sampled training play",
+        "agent training_seed step game_number round",
+        """
+        agent         | text    | name   | who is trained
+        training_seed | integer | seed   | of the training
+        step          | integer | count  | training step, from 1
+        game_number   | integer | count  | game of the step, from 0
+        round         | integer | count  | of the game, from 0
+        prompt        | text    | name   | what was asked
+        own           | text    | one of | C, D or illegal
+        others        | text    | moves  | what the others played at the same time, a letter each
+        answer        | text    | words  | the answer where it was generated, else empty
+        points        | number  | points | the reward, illegal-answer penalty included
         """,
     ),
     "diagnostics": (

@@ -12,11 +12,33 @@ from moralscope.games.counterfactuals import (
     pair_indices,
     with_sources,
 )
+from moralscope.games.encounters import (
+    Encounter,
+    answer_values,
+    decision_values,
+    meet,
+    meet_group,
+    round_of,
+    visits,
+)
 from moralscope.games.files import read_prompts, write_prompts
 from moralscope.games.group_prompts import GROUP_TEXTS, public_goods_prompts
 from moralscope.games.group_wording import GroupScene, GroupWording, render_group
 from moralscope.games.matrices import GAMES, MOVES, PAIRS, Game, get_game, payoff
-from moralscope.games.opponents import OPPONENTS, Opponent, get_opponent, initial_states
+from moralscope.games.opponents import (
+    OPPONENTS,
+    Opponent,
+    get_opponent,
+    initial_states,
+    opponent_kind,
+)
+from moralscope.games.players import (
+    MemoryOnePlayer,
+    Player,
+    Response,
+    make_player,
+    response_table,
+)
 from moralscope.games.prompts import (
     ASSIGNMENTS,
     CLUSTER_GAMES,
@@ -77,13 +99,17 @@ __all__ = [
     "WORDINGS",
     "Assignment",
     "Change",
+    "Encounter",
     "Game",
     "GroupScene",
     "GroupState",
     "GroupWording",
+    "MemoryOnePlayer",
     "Opponent",
     "Pair",
+    "Player",
     "PublicGoods",
+    "Response",
     "Reward",
     "Round",
     "Scene",
@@ -91,10 +117,12 @@ __all__ = [
     "TableOrder",
     "Wording",
     "answer_forms",
+    "answer_values",
     "balanced",
     "clusters",
     "counterfactual_pairs",
     "counterpart",
+    "decision_values",
     "declared_pairs",
     "exchanged",
     "expected_rewards",
@@ -105,6 +133,10 @@ __all__ = [
     "get_reward",
     "initial_states",
     "is_public_goods",
+    "make_player",
+    "meet",
+    "meet_group",
+    "opponent_kind",
     "pair_indices",
     "pair_round",
     "payoff",
@@ -112,11 +144,14 @@ __all__ = [
     "read_prompts",
     "render",
     "render_group",
+    "response_table",
     "reward_phases",
+    "round_of",
     "scenarios",
     "structured",
     "transition_matrix",
     "visitation",
+    "visits",
     "with_sources",
     "wordings",
     "write_prompts",

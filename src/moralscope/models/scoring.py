@@ -116,10 +116,10 @@ def log_probabilities_from_logits(
     total = total.index_add(0, form, picked)
     if normalise == "token":
         total = total / length
-    return _logsumexp_by(total, option, 2 * len(pack.members)).view(-1, 2)
+    return logsumexp_by(total, option, 2 * len(pack.members)).view(-1, 2)
 
 
-def _logsumexp_by(values: Tensor, group: Tensor, groups: int) -> Tensor:
+def logsumexp_by(values: Tensor, group: Tensor, groups: int) -> Tensor:
     """Log-sum-exp of values that share a group; groups are numbered in order of appearance."""
     counts = torch.bincount(group, minlength=groups)
     first = torch.cumsum(counts, 0) - counts

@@ -25,7 +25,7 @@ from moralscope.studies.plan import Plan, Task, make_plan
 from moralscope.studies.shape import BYTES_PER_ROW, Shape, Work, nodes_of, shape_of
 from moralscope.studies.steps import TRAIN
 from moralscope.studies.study import Study, training_config
-from moralscope.training.batches import draw_batch, training_prompts
+from moralscope.training.batches import draw_batch, make_cells, training_game, training_prompts
 
 _EFFICIENCY = 0.5
 _BACKWARD = 3.0
@@ -153,7 +153,8 @@ def _training_work(name: str, study: Study, shape: Shape) -> Work:
         return Work()
     prompts = tuple(training_prompts(config))
     encoded = encode_all(shape.tokenizer, prompts)
-    batch = tuple(encoded[i] for i in draw_batch(config, prompts, 1))
+    cells = make_cells(config, prompts, training_game(config))
+    batch = tuple(encoded[i] for i in draw_batch(config, cells, 1))
     packs, nodes = nodes_of(batch, study.max_nodes)
     once = nodes_of(encoded, study.max_nodes)
     fingerprint = nodes_of((*encoded, *shape.fingerprinted), study.max_nodes)

@@ -9,6 +9,7 @@ from pydantic import Field, model_validator
 
 from moralscope.core.agents import Frozen
 from moralscope.core.errors import ConfigError, nearest
+from moralscope.games import reward_phases
 from moralscope.training.presets import PRESETS
 
 Labels = Literal["same", "swapped", "both", "random"]
@@ -54,7 +55,8 @@ class SamplingSettings(Frozen):
         one_update: average the gradient of all passes into one optimiser step, as the published
             code does by accident. Parameters do not change between the passes then.
         clip: half-width of the interval around 1 beyond which a ratio earns nothing.
-        value_clip, value_coefficient, value_dropout: of the value head (PPO).
+        value_clip, value_coefficient: of the value head (PPO). The published head has dropout,
+            which never acts: every pass that it is read in runs in evaluation mode.
         gae_lambda: lambda of generalised advantage estimation over an answer's tokens (PPO).
         whiten: advantages get mean 0 and variance 1 over the step's tokens (PPO).
         scale: group advantages are divided by the group's standard deviation (GRPO).
@@ -80,7 +82,6 @@ class SamplingSettings(Frozen):
     clip: Annotated[float, Field(gt=0)] = 0.2
     value_clip: Annotated[float, Field(gt=0)] = 0.2
     value_coefficient: Annotated[float, Field(ge=0)] = 0.1
-    value_dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0
     gae_lambda: Probability = 0.95
     whiten: bool = True
     scale: bool = True
@@ -102,6 +103,20 @@ class SamplingSettings(Frozen):
                 seen=f"games {self.games}, group {self.group}",
                 allowed="a number of games that is a multiple of group",
                 remedy=f"use games: {max(1, self.games // self.group) * self.group}",
+            )
+        if self.kl_in == "loss" and self.kl_estimator == "k1":
+            raise ConfigError(
+                "This KL term would penalise nothing: its expected gradient is zero",
+                seen="kl_in loss with kl_estimator k1",
+                allowed="k3 or mse in the loss; k1 in the reward",
+                remedy="use kl_estimator: k3",
+            )
+        if self.adaptive_kl and self.games * self.rounds >= 5 * self.kl_horizon:
+            raise ConfigError(
+                "One step could take the coefficient of KL to zero or below",
+                seen=f"{self.games * self.rounds} decisions a step, kl_horizon {self.kl_horizon}",
+                allowed="a horizon above a fifth of the decisions of a step",
+                remedy="raise kl_horizon",
             )
         if self.games * self.rounds < self.minibatches:
             raise ConfigError(
@@ -199,8 +214,10 @@ class TrainingConfig(Frozen):
 def merged(given: object) -> object:
     """The settings of a preset with what is given on top, nested settings one by one.
 
+    Rewards are written as ``games.get_reward`` names them.
+
     Raises:
-        ConfigError: there is no such preset.
+        ConfigError: there is no such preset or reward.
     """
     if not isinstance(given, Mapping):
         return given
@@ -220,6 +237,9 @@ def merged(given: object) -> object:
             result[key] = {**cast("dict[str, object]", below), **cast("dict[str, object]", value)}
         else:
             result[key] = value
+    for key in ("reward", "opponent_reward"):
+        if isinstance(result.get(key), str):
+            result[key] = " then ".join(reward_phases(str(result[key])))
     return result
 
 

@@ -1,12 +1,14 @@
-"""How is an agent trained? The one loop: draw, score, differentiate, step, record.
+"""How is an agent trained? The one loop: play or score, judge, differentiate, step, record.
 
 1. Score the training prompts with the base: the reference of the KL term.
-2. Each step draws a batch, packs it into a prompt tree, scores it with the adapter active, and
-   hands the log-probabilities to the objective, a function.
-3. Adam updates the adapter. Every few steps the state is checkpointed; the same call resumes.
-4. The trained adapter is saved with its fingerprint, resolved configuration and training table.
+2. Each step hands the learners to the method (``exact`` or ``sampled``), which moves their
+   adapters once or several times and reports what it saw.
+3. The state is checkpointed as often as it costs little; the same call goes on from there. SIGINT
+   and SIGTERM end the run after the step that is under way, with its state saved.
+4. The trained adapter is saved with its fingerprint, resolved configuration and tables.
 
-Deterministic given the configuration, on one machine with one number of threads.
+Deterministic given the configuration, on one machine with one number of threads and processes:
+every draw is a function of seed and step, so nothing depends on where a run was interrupted.
 """
 
 from __future__ import annotations
@@ -20,27 +22,31 @@ from pathlib import Path
 from typing import Any
 
 import polars as pl
-import torch
 
 from moralscope.core.decision import Prompt
-from moralscope.core.errors import AgentError
-from moralscope.core.files import write_text
-from moralscope.core.hashing import sha256_file, sha256_value
+from moralscope.core.files import make_folder, write_text
+from moralscope.core.hashing import sha256_file
 from moralscope.core.progress import Progress, ProgressEvent, silent
+from moralscope.core.stopping import Stopped, stopping
 from moralscope.core.tables import from_rows, write_table
-from moralscope.games import expected_rewards, get_game, get_opponent, get_reward
 from moralscope.models.fingerprint import make_fingerprint, write_fingerprint
 from moralscope.models.loading import LoadedModel
-from moralscope.models.rendering import EncodedPrompt, encode_all
+from moralscope.models.rendering import encode_all
 from moralscope.models.roster import WEIGHTS
-from moralscope.models.scoring import MAX_NODES, make_packs, option_log_probabilities, score
-from moralscope.training.batches import draw_batch, state_index, training_prompts
-from moralscope.training.checkpoints import FOLDER, load_checkpoint, save_checkpoint
-from moralscope.training.config import ComputeDtype, TrainingConfig
-from moralscope.training.lora import adapted, save_adapter, trainable
-from moralscope.training.objectives import Batch, Objective, exact_objective
+from moralscope.models.scoring import MAX_NODES, score
+from moralscope.training.checkpoints import CheckpointClock, Checkpoints, Snapshot, TrainingLog
+from moralscope.training.config import TrainingConfig
+from moralscope.training.distribution import ALONE, Processes
+from moralscope.training.exact import exact_step
+from moralscope.training.learners import Learner, Seat, restore, state_tensors, state_values
+from moralscope.training.lora import save_adapter, speaking
+from moralscope.training.sampled import sampled_step
+from moralscope.training.seating import learners_of, phase_of, seats_of
+from moralscope.training.session import Session, StepReport
 
 CONFIG_FILE = "training.json"
+OPPONENT_FOLDER = "opponent"
+KEPT_FOLDER = "checkpoints"
 
 Watch = Callable[[Sequence[Mapping[str, object]]], None]
 """Told of every step: the rows of the table ``training`` so far, those before a resume included."""
@@ -55,19 +61,23 @@ def train_agent(
     work: Path,
     fingerprint_prompts: Sequence[Prompt] = (),
     max_nodes: int = MAX_NODES,
+    processes: Processes = ALONE,
     progress: Progress = silent,
     watch: Watch | None = None,
 ) -> pl.DataFrame:
-    """Train one agent and save it as a PEFT adapter folder.
+    """Train one agent, and the opponent that learns beside it, and save PEFT adapter folders.
 
     Args:
         name: the agent's name in tables.
         config: what to train.
         base: the base model; unchanged afterwards.
-        out: folder for the adapter, its fingerprint, configuration and training table.
+        out: folder for the adapter, its fingerprint, configuration and tables. A learning
+            opponent's are in its subfolder ``opponent``, adapters of ``keep_steps`` in
+            ``checkpoints/step-N``.
         work: scratch folder that survives an interruption; the same call resumes from it.
         fingerprint_prompts: prompts to fingerprint beside the training prompts.
         max_nodes: largest packed forward, in tree nodes.
+        processes: who shares the work; the first of them writes.
         progress: called after each step.
         watch: called after each step with the rows so far, to diagnose or to track them.
 
@@ -75,160 +85,215 @@ def train_agent(
         The table ``training``.
 
     Raises:
-        ConfigError: an unknown name, or a batch that cannot be balanced.
+        ConfigError: an unknown name, a batch that cannot be balanced, or a checkpoint in ``work``
+            of a training with other settings or of another version.
         AgentError: the loss is not finite.
+        OutputError: a checkpoint or result cannot be written; earlier checkpoints are kept.
+        Stopped: the run was asked to stop; its state is saved.
     """
-    prompts = tuple(training_prompts(config))
-    encoded = encode_all(base.tokenizer, prompts)
-    reference = torch.as_tensor(_reference(base, encoded, max_nodes), device=base.device)
-    with adapted(base, config.lora, config.seed) as wrapped:
-        task = _Task(name, config, base, prompts, encoded, reference, _objective(config), max_nodes)
-        rows = _optimise(task, wrapped, work, progress, watch)
-        save_adapter(wrapped, out, base.source.name)
-        extra = [p for p in fingerprint_prompts if p.name not in {q.name for q in prompts}]
-        fingerprinted = (*encoded, *encode_all(base.tokenizer, extra))
-        scores = score(
-            base.model,
-            fingerprinted,
-            max_nodes=max_nodes,
-            task=f"fingerprint {name}",
-            progress=progress,
-        )
-    digest = sha256_file(out / WEIGHTS)
-    write_fingerprint(out, make_fingerprint(base, digest, fingerprinted, scores.log_odds))
-    write_text(out / CONFIG_FILE, json.dumps(config.model_dump(mode="json"), indent=2) + "\n")
+    seats = seats_of(name, config, base, max_nodes=max_nodes)
+    with learners_of(seats, config, base, processes=processes, max_nodes=max_nodes) as ready:
+        session, learners = ready
+        run = _Run(name, config, session, learners, work)
+        rows, plays = _optimise(run, progress, watch)
+        if processes.is_main:
+            _save(run, out, fingerprint_prompts, progress)
     table = from_rows("training", rows)
-    write_table("training", table, out)
-    shutil.rmtree(work / FOLDER, ignore_errors=True)
+    if processes.is_main:
+        write_table("training", table, out)
+        if plays:
+            write_table("plays", from_rows("plays", plays), out)
+        _move_kept(work, out)
+        shutil.rmtree(work, ignore_errors=True)
+    processes.barrier()
     return table
 
 
-def _objective(config: TrainingConfig) -> Objective:
-    opponent = get_opponent(config.opponent)
-    rewards = expected_rewards(get_reward(config.reward), get_game(config.game), opponent)
-    return exact_objective(
-        rewards,
-        opponent,
-        kl_coefficient=config.kl_coefficient,
-        weighting=config.visitation,
-    )
-
-
-def _reference(base: LoadedModel, encoded: Sequence[EncodedPrompt], max_nodes: int) -> Any:
-    scores = score(base.model, encoded, max_nodes=max_nodes)
-    return [
-        [float(p), float(n)]
-        for p, n in zip(scores.log_p_positive, scores.log_p_negative, strict=True)
-    ]
-
-
 @dataclass(frozen=True)
-class _Task:
-    """What one training run works with."""
+class _Run:
+    """One call of ``train_agent``."""
 
     name: str
     config: TrainingConfig
-    base: LoadedModel
-    prompts: Sequence[Prompt]
-    encoded: Sequence[EncodedPrompt]
-    reference: torch.Tensor
-    objective: Objective
-    max_nodes: int
+    session: Session
+    learners: Sequence[Learner]
+    work: Path
 
     @property
-    def identity(self) -> str:
+    def identity(self) -> dict[str, object]:
         """What checkpoints of this run are recognised by: all that its course depends on."""
-        course = [self.name, self.config.model_dump(mode="json"), self.base.source.sha256]
-        texts = [prompt.sha256 for prompt in self.encoded]
-        return sha256_value([*course, self.base.dtype, self.max_nodes, texts])
+        settings = self.config.model_dump(mode="json")
+        # How often a checkpoint is written, and which are kept, changes nothing of the course.
+        for free in ("checkpoint_every", "keep_steps"):
+            settings.pop(free)
+        base = self.session.base
+        return {
+            "name": self.name,
+            **settings,
+            "base": base.source.sha256,
+            "dtype": base.dtype,
+            "max_nodes": self.session.max_nodes,
+            "processes": self.session.processes.count,
+            "prompts": [p.sha256 for learner in self.learners for p in learner.seat.encoded],
+        }
+
+    def snapshot(
+        self, step: int, rows: list[dict[str, Any]], plays: list[dict[str, Any]]
+    ) -> Snapshot:
+        """The whole state after a step."""
+        tensors = {k: v for learner in self.learners for k, v in state_tensors(learner).items()}
+        values = {learner.seat.adapter: state_values(learner) for learner in self.learners}
+        tables = {"training": from_rows("training", rows)}
+        if plays:
+            tables["plays"] = from_rows("plays", plays)
+        return Snapshot(step, tensors, tables, values)
 
 
 def _optimise(
-    task: _Task, wrapped: Any, work: Path, progress: Progress, watch: Watch | None
-) -> list[dict[str, object]]:
-    config = task.config
-    parameters = trainable(wrapped)
-    optimiser = torch.optim.Adam(parameters.values(), lr=config.learning_rate)
-    rows = load_checkpoint(work, parameters, optimiser, task.identity)
-    for step in range(len(rows) + 1, config.steps + 1):
-        started = time.perf_counter()
-        for group in optimiser.param_groups:
-            group["lr"] = learning_rate(config, step)
-        chosen = draw_batch(config, task.prompts, step)
-        states = torch.tensor(
-            [state_index(task.prompts[i]) for i in chosen], device=task.base.device
-        )
-        encoded = [task.encoded[i] for i in chosen]
-        log_p = batch_log_p(
-            task.base, encoded, dtype=config.compute_dtype, max_nodes=task.max_nodes
-        )
-        batch = Batch(log_p, task.reference[list(chosen)].to(log_p.dtype), states)
-        loss, signals = task.objective(batch)
-        if not bool(torch.isfinite(loss)):
-            raise AgentError(
-                f"Training {task.name!r} broke down at step {step}",
-                seen=f"loss {float(loss.detach())}",
-                allowed="a finite loss",
-                remedy="lower learning_rate or raise kl_coefficient; the last checkpoint is kept",
+    run: _Run, progress: Progress, watch: Watch | None
+) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
+    config, session = run.config, run.session
+    checkpoints = Checkpoints(run.work, run.identity)
+    log = TrainingLog(run.work)
+    clock = CheckpointClock(config.checkpoint_every)
+    rows, plays, done = _resume(run, checkpoints)
+    if session.processes.is_main:
+        log.cut(done)
+    with stopping() as stop:
+        for step in range(done + 1, config.steps + 1):
+            started = time.perf_counter()
+            reports = _step(run, step)
+            seconds = time.perf_counter() - started
+            new = [_row(run, report, step, seconds) for report in reports]
+            rows += new
+            plays += _plays(run, reports, step)
+            if session.processes.is_main:
+                log.append(new)
+                _keep(run, step)
+            progress(_event(run, new[0], step))
+            if watch is not None:
+                watch(rows)
+            asked = _any(session, stop.requested())
+            last = step == config.steps
+            due = clock.due(step, seconds) and session.processes.is_main
+            if (asked or _any(session, due)) and not last:
+                spent = time.perf_counter()
+                if session.processes.is_main:
+                    checkpoints.save(run.snapshot(step, rows, plays))
+                clock.saved(time.perf_counter() - spent)
+            if asked and not last:
+                told = f"Stopped after step {step} of {config.steps}: the state is saved"
+                raise Stopped(f"{told}, the same command goes on from there.")
+    return rows, plays
+
+
+def _any(session: Session, said: bool) -> bool:
+    """Whether any process says so: all of them must stop, or save, after the same step."""
+    return session.processes.sum_floats([float(said)])[0] > 0
+
+
+def _resume(
+    run: _Run, checkpoints: Checkpoints
+) -> tuple[list[dict[str, Any]], list[dict[str, Any]], int]:
+    snapshot = checkpoints.newest()
+    if snapshot is None:
+        return [], [], 0
+    for learner in run.learners:
+        values: Any = snapshot.values[learner.seat.adapter]
+        restore(learner, snapshot.tensors, values)
+    tables = {name: table.to_dicts() for name, table in snapshot.tables.items()}
+    return tables["training"], tables.get("plays", []), snapshot.step
+
+
+def _step(run: _Run, step: int) -> list[StepReport]:
+    config = run.config
+    phase = phase_of(config, len(run.learners[0].seat.rewards), step)
+    rate = learning_rate(config, step)
+    take = exact_step if config.method == "exact" else sampled_step
+    return take(run.session, run.learners, step, phase, rate)
+
+
+def _row(run: _Run, report: StepReport, step: int, seconds: float) -> dict[str, Any]:
+    config = run.config
+    seat = next(x.seat for x in run.learners if x.seat.name == report.agent)
+    phase = phase_of(config, len(seat.rewards), step)
+    return {
+        "agent": report.agent,
+        "training_seed": config.seed,
+        "step": step,
+        "phase": phase + 1,
+        "reward": seat.rewards[phase].name,
+        "visitation": config.visitation if config.method == "exact" else "sampled",
+        "learning_rate": learning_rate(config, step),
+        **report.values,
+        "seconds": seconds,
+    }
+
+
+def _plays(run: _Run, reports: Sequence[StepReport], step: int) -> list[dict[str, Any]]:
+    return [
+        {"agent": report.agent, "training_seed": run.config.seed, "step": step, **turn}
+        for report in reports
+        for turn in report.turns
+    ]
+
+
+def _event(run: _Run, row: Mapping[str, Any], step: int) -> ProgressEvent:
+    note = (
+        f"reward {row['reward_mean']:.2f}, P(cooperate) {row['cooperation']:.2f}, "
+        f"legal {row['legal_mass']:.2f}, KL {row['kl']:.2f}"
+    )
+    return ProgressEvent(f"train {run.name}", step, run.config.steps, note)
+
+
+def _keep(run: _Run, step: int) -> None:
+    """Keep the adapters of a step that was asked for, as folders that PEFT reads."""
+    if step in run.config.keep_steps:
+        for learner in run.learners:
+            folder = run.work / KEPT_FOLDER / f"step-{step:08d}" / _place(learner.seat)
+            adapter, base = learner.seat.adapter, run.session.base.source.name
+            save_adapter(run.session.wrapped, folder, base, adapter)
+
+
+def _place(seat: Seat) -> str:
+    return OPPONENT_FOLDER if seat.others is None and seat.adapter == OPPONENT_FOLDER else "."
+
+
+def _move_kept(work: Path, out: Path) -> None:
+    kept = work / KEPT_FOLDER
+    # One by one: where an interruption left some here and some there, none is lost.
+    for folder in sorted(kept.iterdir()) if kept.is_dir() else ():
+        place = make_folder(out / KEPT_FOLDER) / folder.name
+        shutil.rmtree(place, ignore_errors=True)
+        shutil.move(folder, place)
+
+
+def _save(run: _Run, out: Path, more: Sequence[Prompt], progress: Progress) -> None:
+    """Write every learner's adapter with its fingerprint and configuration."""
+    base = run.session.base
+    for learner in run.learners:
+        seat, folder = learner.seat, out / _place(learner.seat)
+        save_adapter(run.session.wrapped, folder, base.source.name, seat.adapter)
+        extra = [p for p in more if p.name not in {q.name for q in seat.prompts}]
+        fingerprinted = (*seat.encoded, *encode_all(base.tokenizer, extra))
+        with speaking(run.session.wrapped, seat.adapter):
+            scores = score(
+                base.model,
+                fingerprinted,
+                max_nodes=run.session.max_nodes,
+                task=f"fingerprint {seat.name}",
+                progress=progress,
             )
-        _descend(loss, optimiser)
-        rows.append(
-            {
-                "agent": task.name,
-                "training_seed": config.seed,
-                "step": step,
-                "visitation": config.visitation,
-                "reward_mean": signals.reward_mean,
-                "cooperation": signals.cooperation,
-                "legal_mass": signals.legal_mass,
-                "kl": signals.kl,
-                "loss": float(loss.detach()),
-                "seconds": time.perf_counter() - started,
-            }
-        )
-        every = 10 if config.checkpoint_every == "auto" else config.checkpoint_every
-        if step % every == 0 and step < config.steps:
-            save_checkpoint(work, parameters, optimiser, rows, task.identity)
-        note = f"reward {signals.reward_mean:.2f}, P(cooperate) {signals.cooperation:.2f}"
-        progress(ProgressEvent(f"train {task.name}", step, config.steps, note))
-        if watch is not None:
-            watch(rows)
-    return rows
-
-
-def _descend(loss: Any, optimiser: Any) -> None:
-    """One optimiser step (both arguments are only partly typed by torch)."""
-    loss.backward()
-    optimiser.step()
-    optimiser.zero_grad(set_to_none=True)
+        digest = sha256_file(folder / WEIGHTS)
+        made = make_fingerprint(base, digest, fingerprinted, scores.log_odds)
+        write_fingerprint(folder, made)
+        settings = seat.config.model_dump(mode="json")
+        write_text(folder / CONFIG_FILE, json.dumps(settings, indent=2) + "\n")
 
 
 def learning_rate(config: TrainingConfig, step: int) -> float:
     """The rate of a step, counted from 1; linear decay reaches zero after the last."""
-    if config.schedule == "constant":
-        return config.learning_rate
-    return config.learning_rate * (1.0 - (step - 1) / config.steps)
-
-
-def batch_log_p(
-    base: LoadedModel,
-    encoded: Sequence[EncodedPrompt],
-    *,
-    dtype: ComputeDtype = "float32",
-    max_nodes: int = MAX_NODES,
-) -> torch.Tensor:
-    """Log-probabilities of a batch in its order, with gradient: one packed forward a pack.
-
-    Returns:
-        Of defecting and of cooperating, shape ``(prompts, 2)``, in nats.
-    """
-    narrow = dtype == "bfloat16"
-    result: list[torch.Tensor] = []
-    order: list[int] = []
-    with torch.autocast(base.device.split(":")[0], dtype=torch.bfloat16, enabled=narrow):
-        for pack in make_packs(encoded, max_nodes):
-            result.append(option_log_probabilities(base.model, pack))
-            order += pack.members
-    inverse = torch.empty(len(order), dtype=torch.long)
-    inverse[torch.tensor(order)] = torch.arange(len(order))
-    return torch.cat(result)[inverse.to(result[0].device)]
+    rate = config.learning_rate
+    if config.schedule == "linear":
+        rate *= 1.0 - (step - 1) / config.steps
+    return rate * min(1.0, step / (config.warmup + 1))
