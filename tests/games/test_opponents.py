@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import pickle
+import re
 from fractions import Fraction
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -254,3 +256,16 @@ def test_bad_expressions_of_other_kinds_are_refused(expression: str, text: str) 
 def test_an_opening_that_is_no_probability_is_refused() -> None:
     with pytest.raises(ConfigError, match=r"not a probability. Seen: -0\.1"):
         Opponent("shy", dict.fromkeys(PAIRS, 0.5), -0.1)
+
+
+def test_the_documented_expressions_are_read_as_documented() -> None:
+    text = (Path(__file__).resolve().parents[2] / "docs/opponents.md").read_text()
+    rows = re.findall(
+        r"^\| `(.*?)` \| .* \| (uniform|C|D|as said|flipped as well) \|$", text, re.MULTILINE
+    )
+    told = {"uniform": 0.5, "C": 1.0, "D": 0.0, "as said": 1.0, "flipped as well": 0.5}
+    documented = [get_opponent(expression) for expression, _ in rows]
+    assert {opponent.name.partition("(")[0] for opponent in documented} >= set(OPPONENTS)
+    assert [o.p_cooperated_before for o in documented] == [told[before] for _, before in rows]
+    for opponent in documented:
+        assert get_opponent(opponent.name) == opponent
