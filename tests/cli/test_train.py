@@ -7,9 +7,6 @@ import os
 import re
 import shutil
 import signal
-import subprocess
-import sys
-import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -201,28 +198,66 @@ def test_the_schema_is_printed(capsys: pytest.CaptureFixture[str]) -> None:
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_an_interruption_exits_130_and_the_same_command_goes_on(
-    number: signal.Signals, agent_file: Write, tmp_path: Path
-) -> None:
+    number: signal.Signals, agent_file: Write, tmp_path: Path,
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    heard: list[int] = []
+
+    class Impatient:
+        def log(self, step: int, _: object) -> None:
+            heard.append(step)
+            if len(heard) == 2:
+                signal.raise_signal(number)
+
+        def finish(self) -> None:
+            pass
+
+    monkeypatch.setattr("moralscope.training.trackers.open_tracker", lambda *_, **__: Impatient())
+    before = [signal.getsignal(s) for s in (signal.SIGINT, signal.SIGTERM)]
+    out, whole = tmp_path / "out", tmp_path / "whole"
+    words = ["train", str(agent_file(steps=5)), "--out", str(out), "--track", "trackio"]
+    assert main(words) == 130
+    told = capsys.readouterr()
+    assert told.err.splitlines()[-1].endswith("The same command goes on from there.")
+    assert "step 2 of 5" in told.err.splitlines()[-1]
+    assert told.out == ""
+    assert any((out / training.WORK).iterdir())
+    assert not (out / "training.json").exists()
+    assert main(words) == 0
+    assert heard == [1, 2, 3, 4, 5]
+    assert [signal.getsignal(s) for s in (signal.SIGINT, signal.SIGTERM)] == before
+    assert main(["train", words[1], "--out", str(whole)]) == 0
+    name = "adapter_model.safetensors"
+    assert (out / name).read_bytes() == (whole / name).read_bytes()
+    tables = [read_table("training", folder).drop("seconds") for folder in (out, whole)]
+    assert tables[0].equals(tables[1])
+
+
+def test_an_end_before_anything_was_trained_is_said_too(
+    agent_file: Write, tmp_path: Path, capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    monkeypatch.setattr(training, "_run", lambda *_: signal.raise_signal(signal.SIGTERM))
     out = tmp_path / "out"
-    words = ["train", str(agent_file(steps=100_000, checkpoint_every=1)), "--out", str(out)]
-    child = subprocess.Popen(
-        [sys.executable, "-m", "moralscope", *words],
-        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
-    )  # fmt: skip
-    try:
-        until = time.monotonic() + 60
-        while not list((out / training.WORK).glob("**/state.json")) and time.monotonic() < until:
-            assert child.poll() is None
-            time.sleep(0.05)
-        child.send_signal(number)
-        said, errors = child.communicate(timeout=60)
-    finally:
-        child.kill()
-    assert child.returncode == 130, errors
-    assert "The same command goes on from there." in errors.splitlines()[-1]
-    assert "Traceback" not in errors
-    assert "Adapter:" not in said
-    assert list((out / training.WORK).glob("**/state.json"))
+    assert main(["train", str(agent_file()), "--out", str(out)]) == 130
+    assert f"Interrupted. Checkpoints are kept in {out / training.WORK}." in capsys.readouterr().err
+    assert main(["train", str(agent_file()), "--smoke"]) == 130
+    assert capsys.readouterr().err.endswith("Interrupted. Nothing was kept.\n")
+
+
+def test_other_settings_for_what_is_under_way_are_refused(
+    agent_file: Write, tmp_path: Path, capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    def stop(*_: object, **__: object) -> None:
+        signal.raise_signal(signal.SIGTERM)
+
+    out = str(tmp_path / "out")
+    monkeypatch.setattr(training, "diagnose_last", lambda *_, **__: stop() or ())
+    assert main(["train", str(agent_file()), "--out", out]) == 130
+    capsys.readouterr()
+    assert main(["train", str(agent_file(seed=5)), "--out", out]) == 2
+    assert "seed" in capsys.readouterr().err
 
 
 def test_only_the_first_of_several_processes_speaks(

@@ -147,20 +147,23 @@ def _run(
 ) -> pl.DataFrame:
     """The training itself; returns the table ``training``."""
     from moralscope.models.loading import load_model, locate_model  # noqa: PLC0415 -- imports torch
-    from moralscope.training.loop import train_agent  # noqa: PLC0415 -- imports torch
+    from moralscope.training.distribution import joined_processes  # noqa: PLC0415 -- the same
+    from moralscope.training.loop import train_agent  # noqa: PLC0415 -- the same
 
     base = load_model(locate_model(agent.model), dtype=agent.dtype, device=_device(agent.device))
-    return train_agent(
-        agent.name,
-        agent.training,
-        base,
-        out=folder,
-        work=folder / WORK,
-        fingerprint_prompts=held_back_prompts(agent),
-        max_nodes=agent.max_nodes,
-        progress=progress if _is_main() else silent,
-        watch=watch,
-    )
+    with joined_processes(cpu=agent.device == "cpu") as processes:
+        return train_agent(
+            agent.name,
+            agent.training,
+            base,
+            out=folder,
+            work=folder / WORK,
+            fingerprint_prompts=held_back_prompts(agent),
+            max_nodes=agent.max_nodes,
+            processes=processes,
+            progress=progress if _is_main() else silent,
+            watch=watch,
+        )
 
 
 def _watching(console: Console, tracker: Tracker | None) -> Callable[[Sequence[Row]], None]:
