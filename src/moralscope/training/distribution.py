@@ -58,8 +58,8 @@ class Processes:
         """Put all rows together; this process's keep their gradient, the others' have none.
 
         Args:
-            own: this process's rows, ``[len(own_rows), ...]``, floats; equal sizes everywhere
-                but for the first.
+            own: this process's rows, ``[len(own_rows), ...]``; of equal dtype and
+                sizes, but for the first, in all processes, those without rows included.
             own_rows: where they belong; every row belongs to one process.
             total_rows: rows of all processes.
 
@@ -76,9 +76,9 @@ class Processes:
         if not bool((self._summed(there) == 1).all()):
             raise ValueError("every row must be the share of one process, and of one alone")
         empty = own.new_zeros(total_rows, *own.shape[1:])
-        # Adding the zeros of other processes changes no bit of a row.
+        # Adding the zeros of other processes changes nothing but the sign of a zero.
         whole = self._summed(empty.index_copy(0, index, own.detach()))
-        if torch.is_grad_enabled() and not len(index):
+        if torch.is_grad_enabled() and not len(index) and own.is_floating_point():
             return whole.requires_grad_()  # so that a loss has a backward here as well
         return whole.index_copy(0, index, own)
 
@@ -140,7 +140,8 @@ def joined_processes(*, cpu: bool = False) -> Generator[Processes]:
     """The processes that a launcher started together, for the length of the block.
 
     ``accelerate launch`` and ``torchrun`` say in the environment who takes part. Without them, and
-    for one process, nothing is started. A program joins once.
+    for one process, nothing is started. Between processors only ``torchrun --nproc-per-node N``
+    starts several: ``accelerate launch --cpu`` starts one. A program joins once.
 
     Args:
         cpu: run on the processor even where there are GPUs.
