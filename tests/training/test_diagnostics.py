@@ -124,8 +124,17 @@ def test_a_value_loss_that_is_not_finite_has_no_figure():
 
 
 def test_an_agent_that_never_answered_legally_is_told():
-    (found,) = diagnose(course(legal_mass=0.01))
-    assert "stays at 0.01" in found.sentence
+    (found,) = diagnose(course(legal_mass=0.03))
+    assert (found.step, found.threshold) == (20, 0.1)
+    assert "stays at 0.03" in found.sentence
+    (sooner,) = diagnose(course(legal_mass=0.0001))
+    assert sooner.step == 10
+
+
+def test_a_collapse_within_few_steps_is_told_within_few():
+    (found,) = diagnose(course(8, legal_mass=np.array([0.97, 0.96, 0.9, 0.4, 0.1, 0, 0, 0])))
+    assert (found.kind, found.step) == ("legal-collapse", 6)
+    assert found.measured == pytest.approx(0.5 / 3)
 
 
 def test_one_that_learns_to_answer_is_not():

@@ -128,19 +128,17 @@ def diagnostics_table(agent: str, seed: int, found: Sequence[Diagnosis]) -> pl.D
 
 
 def _legal(rows: Rows) -> Diagnosis | None:
-    mass = _column(rows, "legal_mass", 2 * WINDOW)
     width = min(WINDOW, len(rows) // 2)
-    if mass is None or width < 3:
-        return None
+    last = _column(rows, "legal_mass", width)
     first = _column(rows[:width], "legal_mass", width)
-    if first is None:
+    if last is None or first is None or width < 3:
         return None
-    last = mass[-width:]
     start, now = float(first.mean()), float(last.mean())
     noise = 3.0 * math.sqrt((float(first.var()) + float(last.var())) / width)
     threshold = LEGAL_SHARE * start if start >= LEGAL_LEAST else LEGAL_LEAST
     lost = start >= LEGAL_LEAST and (now < threshold or now < LEGAL_LEAST) and start - now > noise
-    never = start < LEGAL_LEAST and width == WINDOW and now < LEGAL_LEAST and now <= start
+    least = LEGAL_LEAST if width == WINDOW else LEGAL_LEAST / 10  # sooner where it is hopeless
+    never = start < LEGAL_LEAST and width >= WINDOW // 2 and now < least and now <= start
     if not (lost or never):
         return None
     story = f"fell from {start:.2g} to {now:.2g}" if lost else f"stays at {now:.2g}"
