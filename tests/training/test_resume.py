@@ -13,10 +13,12 @@ from pathlib import Path
 import polars as pl
 import pytest
 
+from moralscope.core.errors import ConfigError
 from moralscope.core.progress import ProgressEvent
 from moralscope.core.tables import read_table
 from moralscope.models.loading import LoadedModel
-from moralscope.training.config import TrainingConfig
+from moralscope.training.checkpoints import DamagedCheckpointWarning
+from moralscope.training.config import LoraSettings, TrainingConfig
 from moralscope.training.loop import train_agent
 
 Configure = Callable[..., TrainingConfig]
@@ -106,7 +108,7 @@ def lose_the_tensors(folder: Path) -> None:
 @pytest.mark.parametrize(
     "damage", [cut_short, change_a_byte, break_the_record, empty_the_record, lose_the_tensors]
 )
-def test_a_damaged_checkpoint_is_ignored(
+def test_a_damaged_checkpoint_is_passed_over(
     base: LoadedModel,
     config: TrainingConfig,
     whole: object,
@@ -116,26 +118,51 @@ def test_a_damaged_checkpoint_is_ignored(
     out, work = tmp_path / "out", tmp_path / "work"
     with pytest.raises(StopHereError):
         train_agent("a", config, base, out=out, work=work, progress=stop_after(4, []))
-    damage(work / "checkpoint")
+    damage(work / "snapshots" / "step-00000004")
     done: list[int] = []
-    train_agent("a", config, base, out=out, work=work, progress=stop_after(0, done))
-    assert done == list(range(1, STEPS + 1))
+    told = "step-00000004 is damaged: .*step"
+    with pytest.warns(DamagedCheckpointWarning, match=told):
+        train_agent("a", config, base, out=out, work=work, progress=stop_after(0, done))
+    assert done == list(range(3, STEPS + 1))  # from the checkpoint before
     assert result(out) == whole
 
 
-@pytest.mark.parametrize("change", [{"seed": 9}, {"reward": "hybrid"}, {"learning_rate": 0.01}])
-def test_a_checkpoint_of_another_training_is_ignored(
-    base: LoadedModel, config: TrainingConfig, tmp_path: Path, change: dict[str, object]
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"seed": 9}, "Seen: seed 0 -> 9. Allowed"),
+        ({"reward": "hybrid"}, 'Seen: reward "game" -> "hybrid". Allowed'),
+        (
+            {"learning_rate": 0.01, "lora": LoraSettings(rank=5, alpha=8.0)},
+            "Seen: learning_rate 0.02 -> 0.01, lora.rank 4 -> 5. Allowed",
+        ),
+    ],
+)
+def test_a_training_with_other_settings_is_refused_and_nothing_overwritten(
+    base: LoadedModel, whole: object, tmp_path: Path, change: dict[str, object], said: str
+) -> None:
+    out, work = tmp_path / "out", tmp_path / "work"
+    config = TrainingConfig.model_validate_json((tmp_path / "whole" / "training.json").read_text())
+    with pytest.raises(StopHereError):
+        train_agent("a", config, base, out=out, work=work, progress=stop_after(4, []))
+    other = config.model_copy(update=change)
+    with pytest.raises(ConfigError, match=f"started with other settings. {said}"):
+        train_agent("a", other, base, out=out, work=work)
+    done: list[int] = []
+    train_agent("a", config, base, out=out, work=work, progress=stop_after(0, done))
+    assert done == [5, 6, 7]
+    assert result(out) == whole
+
+
+def test_how_often_a_checkpoint_is_written_may_change(
+    base: LoadedModel, config: TrainingConfig, whole: object, tmp_path: Path
 ) -> None:
     out, work = tmp_path / "out", tmp_path / "work"
     with pytest.raises(StopHereError):
         train_agent("a", config, base, out=out, work=work, progress=stop_after(4, []))
-    done: list[int] = []
-    other = config.model_copy(update=change)
-    train_agent("a", other, base, out=out, work=work, progress=stop_after(0, done))
-    assert done == list(range(1, STEPS + 1))
-    train_agent("a", other, base, out=tmp_path / "fresh", work=tmp_path / "fresh-work")
-    assert result(out) == result(tmp_path / "fresh")
+    rarely = config.model_copy(update={"checkpoint_every": "auto"})
+    train_agent("a", rarely, base, out=out, work=work)
+    assert result(out) == whole
 
 
 CHILD = """

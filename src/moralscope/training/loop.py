@@ -170,9 +170,6 @@ def _optimise(
             if session.processes.is_main:
                 log.append(new)
                 _keep(run, step)
-            progress(_event(run, new[0], step))
-            if watch is not None:
-                watch(rows)
             asked = _any(session, stop.requested())
             last = step == config.steps
             due = clock.due(step, seconds) and session.processes.is_main
@@ -181,6 +178,9 @@ def _optimise(
                 if session.processes.is_main:
                     checkpoints.save(run.snapshot(step, rows, plays))
                 clock.saved(time.perf_counter() - spent)
+            progress(_event(run, new[0], step))
+            if watch is not None:
+                watch(rows)
             if asked and not last:
                 told = f"Stopped after step {step} of {config.steps}: the state is saved"
                 raise Stopped(f"{told}, the same command goes on from there.")
