@@ -133,8 +133,8 @@ def test_an_agent_that_never_answered_legally_is_told():
 
 def test_a_collapse_within_few_steps_is_told_within_few():
     (found,) = diagnose(course(8, legal_mass=np.array([0.97, 0.96, 0.9, 0.4, 0.1, 0, 0, 0])))
-    assert (found.kind, found.step) == ("legal-collapse", 6)
-    assert found.measured == pytest.approx(0.5 / 3)
+    assert (found.kind, found.step) == ("legal-collapse", 7)
+    assert found.measured == pytest.approx(0.1 / 3)
 
 
 def test_one_that_learns_to_answer_is_not():

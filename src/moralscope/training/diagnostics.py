@@ -13,9 +13,9 @@ Each check reads the rows of the table ``training`` so far and says at most one 
 ``fixed-labels``       told before training: one label assignment alone teaches the word
 =====================  =====================================================================
 
-Means and medians are taken over up to ten steps, and a fall must exceed three standard errors, so
-that sampled play does not raise an alarm by chance. The limits are conventions of this project,
-wide of the courses that trainings here take when they go well.
+Means and medians are taken over up to ten steps, and a fall must be significant at .0005 by a
+t-test of those steps, so that sampled play does not raise an alarm by chance. The limits are
+conventions of this project, wide of the courses that trainings here take when they go well.
 """
 
 from __future__ import annotations
@@ -26,6 +26,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import polars as pl
+from scipy.special import stdtrit
 
 from moralscope.core.tables import from_rows
 from moralscope.training.config import TrainingConfig
@@ -35,6 +36,8 @@ Rows = Sequence[Row]
 
 WINDOW = 10
 """Steps that a mean is taken over, where there are as many."""
+CHANCE = 5e-4
+"""One-sided level at which a fall is more than the scatter of steps (Student's t)."""
 LEGAL_SHARE, LEGAL_LEAST = 0.5, 0.1
 KL_MOST, KL_DOUBLING = 10.0, 5.0
 VALUE_GROWTH = 10.0
@@ -134,7 +137,8 @@ def _legal(rows: Rows) -> Diagnosis | None:
     if last is None or first is None or width < 3:
         return None
     start, now = float(first.mean()), float(last.mean())
-    noise = 3.0 * math.sqrt((float(first.var()) + float(last.var())) / width)
+    error = math.sqrt((float(first.var(ddof=1)) + float(last.var(ddof=1))) / width)
+    noise = error * float(stdtrit(2 * width - 2, 1 - CHANCE))
     threshold = LEGAL_SHARE * start if start >= LEGAL_LEAST else LEGAL_LEAST
     lost = start >= LEGAL_LEAST and (now < threshold or now < LEGAL_LEAST) and start - now > noise
     least = LEGAL_LEAST if width == WINDOW else LEGAL_LEAST / 10  # sooner where it is hopeless
