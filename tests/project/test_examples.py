@@ -61,6 +61,17 @@ def test_the_first_example_is_the_demo():
     assert study.model_copy(update=same) == demo
 
 
+def test_the_seeds_of_a_reward_differ_in_nothing_else():
+    study = read_study(EXAMPLES / "training-seeds.yaml")
+    trained = [config for name in study.agents if (config := training_config(study, name))]
+    for reward in ("game", "deontological", "utilitarian"):
+        seeds = [config for config in trained if config.reward == reward]
+        assert [config.seed for config in seeds] == [0, 1, 2, 3, 4]
+        assert {config.model_copy(update={"seed": 0}) for config in seeds} == {seeds[0]}
+    assert len(trained) == 15
+    assert study.mechanisms.methods == ()
+
+
 def test_prompts_of_ones_own_are_asked_both_ways_round():
     prompts = tuple(read_prompts(EXAMPLES / "own-prompts.jsonl"))
     scenarios = {prompt.scenario for prompt in prompts}

@@ -29,7 +29,7 @@ from moralscope.reports.look import agent_colours
 from moralscope.reports.run import Run, read_run
 
 NAMES = (
-    "memory_one", "label_control", "cooperation", "training_curves", "lens", "attribution",
+    "memory_one", "label_control", "cooperation", "learning_curves", "lens", "attribution",
     "attribution_parts", "patching",
 )  # fmt: skip
 COLOURS = {"base": "#6b7280", "game": "#d55e00", "utilitarian": "#0072b2"}
@@ -162,11 +162,23 @@ def test_cooperation_shows_intervals_and_says_where_there_is_none(reported: Path
     assert "3 points rest on one scenario" in drawn(figure).shows
 
 
-@pytest.mark.parametrize("column", ["reward_mean", "cooperation", "legal_mass"])
-def test_training_curves_hold_every_step(reported: Path, column: str) -> None:
+@pytest.mark.parametrize(
+    ("column", "measure", "labels"),
+    [
+        ("p_defect_same", "p_defect", "as given"),
+        ("p_defect_swapped", "p_defect", "exchanged"),
+        ("reward_mean", "reward", "not told apart"),
+        ("legal_mass", "legal_mass", "not told apart"),
+        ("kl", "kl", "not told apart"),
+    ],
+)
+def test_learning_curves_hold_every_step(
+    reported: Path, column: str, measure: str, labels: str
+) -> None:
     shown = {
-        (r["agent"], r["step"]): r[column]
-        for r in spec_rows(reported, "training_curves", "step", column)
+        (r["group"], r["step"]): r["mean"]
+        for r in spec_rows(reported, "learning_curves", "group", "mean")
+        if (r["measure"], r["labels"]) == (measure, labels)
     }
     assert shown == {(r["agent"], r["step"]): r[column] for r in rows_of(reported, "training")}
 

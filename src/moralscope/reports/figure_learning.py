@@ -35,6 +35,9 @@ _PANELS = (
 )
 _DASHES = {"as given": [1, 0], "exchanged": [5, 3], "not told apart": [1, 2]}
 _AT_MOST = len(AGENT_COLOURS)
+_BOLD = 100
+"""Curves of more steps than this, of sampled play often, are ragged, and thinner lines show it."""
+
 _SAME_AXIS = 3.0
 """Trainings whose lengths differ by more than this factor have rows of panels of their own."""
 
@@ -129,8 +132,8 @@ def _ends_told(curves: pl.DataFrame, groups: Sequence[SeedGroup]) -> str:
         ]
         n = len(group.members)
         seeds = "1 seed" if n == 1 else f"{n} seeds"
-        told.append(f"{group.name} {', '.join(ends)} ({seeds}, {group.first.steps} steps)")
-    return f"P(defect) at the end: {'; '.join(told)}."
+        told.append(f"{group.name}: {', '.join(ends)} ({seeds}, {group.first.steps} steps)")
+    return f"P(defect) at the last step. {'; '.join(told)}."
 
 
 def _end(row: dict[str, object]) -> str:
@@ -201,13 +204,19 @@ def _panel(
     mean = alt.Chart(means).encode(x=x, y=y("mean"), color=colour)
     if panel.measure == "p_defect":
         single, mean = (chart.encode(strokeDash=_dashes(means)) for chart in (single, mean))
-    rule = alt.Chart(pl.DataFrame({"step": changes}, schema={"step": pl.Int64}))
+    # The step at which a reward begins was already taken under it: the rule stands before it.
+    rule = alt.Chart(
+        pl.DataFrame({"step": [c - 0.5 for c in changes]}, schema={"step": pl.Float64})
+    )
     layers = [
-        rule.mark_rule(color=FAINT, strokeWidth=1).encode(x=x),
+        rule.mark_rule(color=FAINT, strokeWidth=1, strokeDash=[2, 2]).encode(x=x),
         # A single step has no line and no area: a point with its interval shows it.
         band.mark_rule(strokeWidth=2) if len(steps) == 1 else band.mark_area(opacity=0.2),
         single.mark_line(strokeWidth=0.8, opacity=0.4),
-        mean.mark_line(point={"size": 40} if len(steps) == 1 else False),
+        mean.mark_line(
+            strokeWidth=2 if len(steps) <= _BOLD else 1.2,
+            point={"size": 40} if len(steps) == 1 else False,
+        ),
     ]
     return alt.layer(*layers).properties(width=panel.width, height=190)
 

@@ -10,7 +10,8 @@ interval over them would not be one over seeds.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import cast
 
@@ -99,7 +100,7 @@ def seed_groups(run: Run) -> tuple[SeedGroup, ...]:
 
 def _trainings(run: Run) -> list[Training]:
     facts = {agent.name: agent for agent in run.agents}
-    settings = _settings(run.config)
+    settings = _settings(run.config, facts)
     table = run.tables["training"].sort("step")
     found = [
         _training(str(agent), int(seed), rows, facts, settings)
@@ -166,16 +167,16 @@ def _method(rows: pl.DataFrame, settings: Mapping[str, object]) -> str:
     return "PPO" if has(rows, "value_loss") else "sampled"
 
 
-def _settings(config: str | None) -> dict[str, Mapping[str, object]]:
+def _settings(config: str | None, names: Iterable[str]) -> dict[str, Mapping[str, object]]:
     """What the study file says of each agent's training; nothing where it cannot be read."""
-    try:
-        study = _mapping(yaml.safe_load(config or ""))
-    except yaml.YAMLError:
-        return {}
-    common = _mapping(study.get("training"))
+    read: object = None
+    # A date that is none is a plain ValueError.
+    with suppress(yaml.YAMLError, ValueError):
+        read = yaml.safe_load(config or "")
+    study = _mapping(read)
+    common, agents = _mapping(study.get("training")), _mapping(study.get("agents"))
     return {
-        str(name): {**common, **_mapping(_mapping(entry).get("training"))}
-        for name, entry in _mapping(study.get("agents")).items()
+        name: {**common, **_mapping(_mapping(agents.get(name)).get("training"))} for name in names
     }
 
 
