@@ -15,8 +15,10 @@ from pydantic import Field, model_validator
 from moralscope.core.agents import AgentSpec, Frozen
 from moralscope.core.documents import read_yaml, validate
 from moralscope.core.errors import ConfigError, nearest
-from moralscope.games import CLUSTER_GAMES, HELD_OUT, WORDINGS, get_opponent, reward_phases
+from moralscope.games import CLUSTER_GAMES, HELD_OUT, WORDINGS, reward_phases
+from moralscope.training.batches import training_game
 from moralscope.training.config import TrainingConfig
+from moralscope.training.others import check_opponent
 
 Method = Literal[
     "lens", "attribution", "attribution_change", "patching", "approximations", "paths", "circuits"
@@ -237,7 +239,8 @@ def training_config(study: Study, name: str) -> TrainingConfig | None:
     """
     agent = study.agents[name]
     reward = trained_for(study, name)
-    get_opponent(agent.opponent)
+    if reward is None or agent.adapter is not None or agent.checkpoint is not None:
+        check_opponent(agent.opponent)
     if reward is None or agent.adapter is not None or agent.checkpoint is not None:
         return None
     settings: dict[str, object] = {
@@ -248,7 +251,9 @@ def training_config(study: Study, name: str) -> TrainingConfig | None:
         "opponent": agent.opponent,
         "seed": study.seed if agent.seed is None else agent.seed,
     }
-    return validate(TrainingConfig, settings, f"the training of agent {name!r}")
+    config = validate(TrainingConfig, settings, f"the training of agent {name!r}")
+    check_opponent(config.opponent, training_game(config))
+    return config
 
 
 def agent_spec(study: Study, name: str, adapter: Path | None = None) -> AgentSpec:

@@ -270,6 +270,22 @@ def scripted(expression: str, game: Game | PublicGoods, seed: int) -> Others | N
     return LongMemory(game, expression, seed) if kind == "axelrod" else None
 
 
+def check_opponent(expression: str, game: Game | PublicGoods | None = None) -> None:
+    """Refuse an opponent that does not exist, or does not play this game.
+
+    Args:
+        expression: as in a training's configuration.
+        game: the game; None where it is not known, which leaves two-player opponents.
+
+    Raises:
+        ConfigError: there is no such opponent, or not in this game.
+    """
+    if isinstance(game, PublicGoods):
+        scripted(expression, game, 0)
+    elif expression != COPIES:
+        opponent_kind(expression)
+
+
 def agent_folder(expression: str) -> str | None:
     """The folder of ``agent(FOLDER)``; None for anything else."""
     if opponent_kind(expression) != "agent":
