@@ -154,6 +154,20 @@ def test_warnings_are_shown_live_and_kept(
     assert "`dead-adapter`: For 5 steps the adapter does not change" in card
 
 
+def test_a_second_learner_is_diagnosed_too(
+    agent_file: Write, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "out"
+    path = agent_file(steps=6, learning_rate=1e-60, opponent="learner")
+    assert main(["train", str(path), "--out", str(out)]) == 0
+    found = read_table("diagnostics", out).select("agent", "diagnosis").rows()
+    assert found == [("small", "dead-adapter"), ("small-opponent", "dead-adapter")]
+    card = (out / "README.md").read_text()
+    assert "- Step 6, `dead-adapter`" in card
+    assert "- small-opponent, step 6, `dead-adapter`" in card
+    assert capsys.readouterr().err.count("dead-adapter (step 6)") == 2
+
+
 def test_what_is_wrong_is_told_before_anything_is_loaded(
     agent_file: Write, tmp_path: Path, capsys: pytest.CaptureFixture[str],
     monkeypatch: pytest.MonkeyPatch,
@@ -218,8 +232,7 @@ def test_an_interruption_exits_130_and_the_same_command_goes_on(
     words = ["train", str(agent_file(steps=5)), "--out", str(out), "--track", "trackio"]
     assert main(words) == 130
     told = capsys.readouterr()
-    assert told.err.splitlines()[-1].endswith("The same command goes on from there.")
-    assert "step 2 of 5" in told.err.splitlines()[-1]
+    assert re.search(r"step [23] of 5.* the same command goes on", told.err.splitlines()[-1])
     assert told.out == ""
     assert any((out / training.WORK).iterdir())
     assert not (out / "training.json").exists()
@@ -240,7 +253,10 @@ def test_an_end_before_anything_was_trained_is_said_too(
     monkeypatch.setattr(training, "_run", lambda *_: signal.raise_signal(signal.SIGTERM))
     out = tmp_path / "out"
     assert main(["train", str(agent_file()), "--out", str(out)]) == 130
-    assert f"Interrupted. Checkpoints are kept in {out / training.WORK}." in capsys.readouterr().err
+    kept = (
+        f"Interrupted. Checkpoints are kept in {out / training.WORK}: the same command goes on.\n"
+    )
+    assert capsys.readouterr().err.endswith(kept)
     assert main(["train", str(agent_file()), "--smoke"]) == 130
     assert capsys.readouterr().err.endswith("Interrupted. Nothing was kept.\n")
 

@@ -99,10 +99,9 @@ def train_file(path: Path | None, out: Path | None, *, smoke: bool, track: str |
         with _terminable():
             return _smoke(agent) if smoke else _train_into(agent, folder, track)
     except KeyboardInterrupt as stop:
-        kept = "Nothing was kept" if smoke else f"Checkpoints are kept in {folder / WORK}"
-        told = str(stop).rstrip(".") or f"Interrupted. {kept}"
-        again = "" if smoke else " The same command goes on from there."
-        say(_consoles()[1], f"{told}.{again}")
+        kept = f"Interrupted. Checkpoints are kept in {folder / WORK}: the same command goes on."
+        told = "Interrupted. Nothing was kept." if smoke else str(stop) or kept
+        say(_consoles()[1], told)
         return INTERRUPTED
 
 
@@ -134,8 +133,11 @@ def _train(agent: AgentFile, folder: Path, console: Console, track: str | None) 
             if tracker is not None:
                 tracker.finish()
     if _is_main():
-        found = (*early, *diagnose([row for row in rows if row["agent"] == agent.name]))
-        write_table("diagnostics", diagnostics_table(agent.name, agent.seed, found), folder)
+        table = diagnostics_table(agent.name, agent.seed, early)
+        for who in dict.fromkeys(str(row["agent"]) for row in rows):
+            found = diagnose([row for row in rows if row["agent"] == who])
+            table = table.vstack(diagnostics_table(who, agent.seed, found))
+        write_table("diagnostics", table, folder)
         write_text(folder / AGENT, agent_yaml(agent))
 
 
@@ -198,7 +200,7 @@ def _conclude(agent: AgentFile, folder: Path, console: Console) -> int:
     card = write_card(folder)
     found = read_finished(folder)
     if found.diagnostics is not None and found.diagnostics.height:
-        kinds = ", ".join(found.diagnostics.get_column("diagnosis"))
+        kinds = ", ".join(found.diagnostics.get_column("diagnosis").unique(maintain_order=True))
         count = counted(found.diagnostics.height, "warning")
         say(console, f"{count} about this training: {kinds}; the card says more.", "yellow")
     last = found.training.tail(1).to_dicts()[0]
