@@ -79,7 +79,8 @@ def train(name: str) -> Step:
             config,
             context.bench.base(),
             out=context.out,
-            work=context.work,
+            # Removed at the end, and what was produced lies beside it.
+            work=context.work / "training",
             fingerprint_prompts=tuple(fingerprint_prompts(study)),
             max_nodes=study.max_nodes,
             progress=context.progress,
