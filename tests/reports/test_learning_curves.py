@@ -291,7 +291,7 @@ def test_a_learning_opponent_is_a_group_of_its_own() -> None:
     rows, agents = seeds_of("game", 2)
     beside = [r for s in (0, 1) for r in training(f"game-{s}-opponent", s, reward="utilitarian")]
     groups = seed_groups(run(beside + rows, agents))
-    assert [group.name for group in groups] == ["game", "utilitarian, as opponent"]
+    assert [group.name for group in groups] == ["game", "utilitarian · as opponent"]
     assert members(groups[1]) == [("game-0-opponent", 0), ("game-1-opponent", 1)]
     known = [*agents, agent("game-0-opponent", 0), agent("game-1-opponent", 1)]
     names = [group.name for group in seed_groups(run(beside + rows, known))]
@@ -313,7 +313,7 @@ def test_methods_are_named_where_they_differ(
     rows, agents = seeds_of("game", 2)
     rows += training("game-x", 0, visitation="sampled", **columns)
     groups = seed_groups(run(rows, [*agents, agent("game-x")], config))
-    assert [group.name for group in groups] == ["game, exact", f"game, {method}"]
+    assert [group.name for group in groups] == ["game · exact", f"game · {method}"]
 
 
 # The figure

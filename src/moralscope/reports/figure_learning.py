@@ -189,8 +189,10 @@ def _panel(
     steps = means.get_column("step").unique().sort().to_list()
     axis = alt.Axis(values=steps) if len(steps) < 8 else alt.Axis(tickMinStep=1, tickCount=5)
     x = alt.X("step:Q", title="Training step", axis=axis, scale=alt.Scale(nice=False))
-    zero = panel.measure == "kl"
-    scale = alt.Scale(zero=zero) if panel.ends is None else alt.Scale(domain=list(panel.ends))
+    # Rounding puts the base's own KL a hair below 0, which a rounded axis would give room.
+    kl = panel.measure == "kl"
+    free = alt.Scale(zero=kl, nice=not kl)
+    scale = free if panel.ends is None else alt.Scale(domain=list(panel.ends))
 
     def y(column: str) -> alt.Y:
         return alt.Y(f"{column}:Q", title=panel.title, scale=scale)

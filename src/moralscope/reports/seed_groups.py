@@ -197,7 +197,7 @@ def _named(groups: Sequence[tuple[Training, ...]]) -> tuple[SeedGroup, ...]:
             parts.append(first.method)
         if first.learned_beside is not None:
             parts.append("as opponent")
-        names.append(", ".join(parts))
+        names.append(" \N{MIDDLE DOT} ".join(parts))
     return tuple(
         SeedGroup(name if names.count(name) == 1 else f"{name} ({_who(members)})", members)
         for name, members in zip(names, groups, strict=True)
