@@ -11,7 +11,7 @@ from moralscope.games import structured
 from moralscope.models.forward import full_precision
 from moralscope.models.loading import LoadedModel
 from moralscope.models.rendering import EncodedPrompt, encode_all
-from moralscope.training.answers import Question, draw_token, generate_answers, read_answers
+from moralscope.training.answers import Question, drawn_from, generate_answers, read_answers
 
 
 @pytest.fixture(scope="module")
@@ -68,7 +68,13 @@ def test_answers_are_the_quantiles_of_the_next_token_distribution(
     prompts = [encoded[0], encoded[3], encoded[0], encoded[9], encoded[0]]
     uniforms = np.random.default_rng(0).random((5, 3))
     uniforms[4] = uniforms[0]
-    found = generate_answers(wide_base.model, prompts, uniforms)
+    known: dict[tuple[int, ...], np.ndarray] = {}
+    found = generate_answers(wide_base.model, prompts, uniforms, known, max_nodes=300)
+    assert generate_answers(wide_base.model, prompts, uniforms, known) == found
+    asked = {
+        p.tokens + answer[:k] for p, answer in zip(prompts, found, strict=True) for k in range(3)
+    }
+    assert set(known) == asked  # nothing is computed twice
     assert found[4] == found[0]
     assert len({answer[0] for answer in found}) > 1
     for prompt, row, answer in zip(prompts, uniforms, found, strict=True):
@@ -83,9 +89,8 @@ def test_answers_are_the_quantiles_of_the_next_token_distribution(
 
 
 def test_tokens_come_up_as_often_as_they_are_likely() -> None:
-    logits = torch.tensor([0.3, -1.0, 2.0, float("-inf")])
-    p = logits.softmax(0).numpy()
+    p = torch.tensor([0.3, -1.0, 2.0, float("-inf")]).double().softmax(0).numpy()
     count = 20_000
-    drawn = [draw_token(logits, (i + 0.5) / count) for i in range(count)]
+    drawn = [drawn_from(3 * p, (i + 0.5) / count) for i in range(count)]
     assert np.allclose(np.bincount(drawn, minlength=4) / count, p, atol=1e-4)
-    assert draw_token(logits, 1 - 2**-53) == 2
+    assert drawn_from(p, 1 - 2**-53) == 2

@@ -225,7 +225,7 @@ def table(
     plan = iter(PLAN)
     played: list[Turn] = []
 
-    def answers(model: Any, prompts: Sequence[Any], uniforms: Any, **_: Any) -> Any:
+    def answers(model: Any, prompts: Sequence[Any], uniforms: Any, *_: Any, **__: Any) -> Any:
         assert uniforms.shape == (len(prompts), 2)
         return tuple(
             {"D": p.positive[0], "C": p.negative[0], "illegal": p.negative[0][::-1]}[next(plan)]

@@ -5,8 +5,8 @@ each option, that of each token of an answer that was given, and the activation 
 answer's tokens are predicted (what a value head sees). Equal questions are read once, all of them
 share their prefixes in a tree, and several processes share the trees between them.
 
-Answers are drawn from the full next-token distribution at temperature 1: two packed forwards for
-an answer of two tokens, the second over the keys and values of the first.
+Answers are drawn from the full next-token distribution at temperature 1, one packed forward for
+each token of the longest answer.
 """
 
 from __future__ import annotations
@@ -20,9 +20,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
-from transformers import DynamicCache
 
-from moralscope.models.forward import Visibility, build_mask, call, compute_dtype, run_tree
+from moralscope.models.forward import run_tree
 from moralscope.models.rendering import EncodedPrompt
 from moralscope.models.scoring import MAX_NODES, logsumexp_by
 from moralscope.models.tree import IntArray, Tokens, cut_into_packs, grow_tree
@@ -206,87 +205,49 @@ def autocast(model: nn.Module, dtype: ComputeDtype) -> Any:
 def generate_answers(
     model: nn.Module,
     prompts: Sequence[EncodedPrompt],
-    uniforms: np.ndarray[Any, np.dtype[np.float64]],
+    uniforms: NDArray[np.float64],
+    known: dict[Tokens, NDArray[np.float64]],
     *,
     dtype: ComputeDtype = "float32",
+    max_nodes: int = MAX_NODES,
 ) -> tuple[Tokens, ...]:
     """Draw answers freely, token by token, at temperature 1 from the whole vocabulary.
 
     Args:
         model: the decoder, with the adapter that is meant active.
-        prompts: one for each answer; equal ones are run once.
+        prompts: one for each answer.
         uniforms: numbers in [0, 1), ``[prompts, tokens]``: each token is the one at that quantile
             of its distribution, so equal numbers give equal answers.
+        known: next-token distributions by what stands before them; those that are missing are
+            computed, equal ones once, and added. Pass the same one as long as the model is the
+            same.
         dtype: of the forward pass.
+        max_nodes: largest pack, in tree nodes.
 
     Returns:
         The tokens of each answer, as many as there are numbers.
     """
-    tree = grow_tree([p.tokens for p in prompts])
-    ends = np.array([int(path[-1]) for path in tree.paths])
-    cache = DynamicCache()
-    seen = tree.ancestors()
-    depth = tree.depth.tolist()
-    answers: list[list[int]] = [[] for _ in prompts]
-    at = ends
-    with autocast(model, dtype):
-        keep, row = np.unique(ends, return_inverse=True)
-        logits = run_tree(model, tree, keep, cache=cache)
-        for step in range(uniforms.shape[1]):
-            chosen = [
-                draw_token(logits[int(r)], float(u))
-                for r, u in zip(row, uniforms[:, step], strict=True)
-            ]
-            for answer, token in zip(answers, chosen, strict=True):
-                answer.append(token)
-            if step + 1 == uniforms.shape[1]:
-                break
-            # New nodes: each distinct (node, token); they see what their parent sees, and itself.
-            pairs = [(int(a), t) for a, t in zip(at, chosen, strict=True)]
-            nodes = list(dict.fromkeys(pairs))
-            before = len(depth)
-            grown = np.zeros((before + len(nodes), before + len(nodes)), dtype=np.bool_)
-            grown[:before, :before] = seen
-            for i, (parent, _) in enumerate(nodes):
-                grown[before + i] = grown[parent]
-                grown[before + i, before + i] = True
-                depth.append(depth[parent] + 1)
-            seen = grown
-            place = {node: before + i for i, node in enumerate(nodes)}
-            at = np.array([place[(int(a), t)] for a, t in zip(at, chosen, strict=True)])
-            logits = _grow(model, nodes, seen, np.array(depth), cache)
-            row = at - before
-    return tuple(tuple(answer) for answer in answers)
-
-
-def _grow(
-    model: nn.Module,
-    nodes: Sequence[tuple[int, int]],
-    seen: np.ndarray[Any, np.dtype[np.bool_]],
-    depth: IntArray,
-    cache: DynamicCache,
-) -> Tensor:
-    """Logits at new nodes (parent, token), behind the nodes that the cache holds."""
-    new = slice(len(depth) - len(nodes), None)
-    visible = Visibility(seen[new], depth[new, None] - depth[None, :])
-    return call(
-        model,
-        tokens=np.array([token for _, token in nodes], dtype=np.int64),
-        depth=depth[new],
-        mask=build_mask(model, visible, compute_dtype(model)),
-        keep=np.arange(len(nodes)),
-        cache=cache,
+    before = [prompt.tokens for prompt in prompts]
+    for column in range(uniforms.shape[1]):
+        missing = [tokens for tokens in dict.fromkeys(before) if tokens not in known]
+        for pack in cut_into_packs([[tokens] for tokens in missing], max_nodes):
+            tree = grow_tree([missing[i] for i in pack])
+            keep, row = np.unique([int(path[-1]) for path in tree.paths], return_inverse=True)
+            with autocast(model, dtype):
+                logits = run_tree(model, tree, keep.astype(np.int64))
+            p: NDArray[np.float64] = logits.double().softmax(-1).cpu().numpy()
+            known.update({missing[i]: p[int(r)] for i, r in zip(pack, row, strict=True)})
+        before = [
+            (*tokens, drawn_from(known[tokens], float(u)))
+            for tokens, u in zip(before, uniforms[:, column], strict=True)
+        ]
+    return tuple(
+        tokens[len(prompt.tokens) :] for tokens, prompt in zip(before, prompts, strict=True)
     )
-
-
-def draw_token(logits: Tensor, uniform: float) -> int:
-    """The token at a quantile of the distribution that logits stand for."""
-    p: NDArray[np.float64] = logits.double().softmax(-1).cpu().numpy()
-    return drawn_from(p, uniform)
 
 
 def drawn_from(weights: NDArray[np.float64], uniform: float) -> int:
     """The index at a quantile, in [0, 1), of a distribution proportional to weights."""
-    heights = weights.cumsum()
-    found = int(np.searchsorted(heights, np.float64(uniform) * heights[-1], side="right"))
+    heights: NDArray[np.float64] = weights.cumsum()
+    found = int(np.searchsorted(heights, uniform * float(heights[-1]), side="right"))
     return min(found, len(heights) - 1)

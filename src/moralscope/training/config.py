@@ -50,6 +50,8 @@ class SamplingSettings(Frozen):
         group: games of a step that start in the same state on the same wording; baselines of
             REINFORCE and GRPO are taken within a group. Divides ``games``.
         rounds: rounds of a game; each is one decision.
+        variant: wording, orders and labels are drawn for every round, or once for a game, which
+            asks fewer different prompts and is faster.
         epochs: passes over a step's decisions.
         minibatches: optimiser steps of a pass.
         one_update: average the gradient of all passes into one optimiser step, as the published
@@ -76,6 +78,7 @@ class SamplingSettings(Frozen):
     games: Annotated[int, Field(ge=1)] = 8
     group: Annotated[int, Field(ge=1)] = 1
     rounds: Annotated[int, Field(ge=1)] = 5
+    variant: Literal["round", "game"] = "round"
     epochs: Annotated[int, Field(ge=1)] = 1
     minibatches: Annotated[int, Field(ge=1)] = 1
     one_update: bool = False

@@ -1,8 +1,9 @@
 """What happens at the table? Games played by sampling, in lock step, every draw with an address.
 
 A step plays several games of a few rounds. In each round every game asks its agent one prompt: the
-state it is in, in a wording and label assignment that are drawn once for all games of a group, so
-that their prompts share prefixes and their rewards can be compared. An answer is drawn
+state it is in, in a wording and label assignment that are the same for all games of a group, so
+that their prompts share prefixes and their rewards can be compared, and that are drawn anew for
+every round or kept for the whole game. An answer is drawn
 
 ``score``     among C, D and "neither" by their scored probabilities, or
 ``generate``  token by token from the whole vocabulary; it is legal only if its text, stripped of
@@ -110,8 +111,9 @@ def play(
     found: list[list[Turn]] = [[] for _ in range(count)]
     for number in range(config.sampling.rounds):
         state = [_state(game, own[g], before[g]) for g in range(count)]
+        drawn = number if config.sampling.variant == "round" else 0
         asked = [
-            _choose(config, cells, states.index(state[g]), (step, g // group, number))
+            _choose(config, cells, states.index(state[g]), (step, g // group, drawn))
             for g in range(count)
         ]
         answers = answer(asked, rngs)

@@ -46,6 +46,7 @@ _FIXED: dict[str, object] = {
     "sampling": {
         "games": 2,
         "rounds": 5,
+        "variant": "game",
         "epochs": 2,
         "minibatches": 2,
         "adaptive_kl": True,

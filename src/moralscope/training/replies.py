@@ -10,6 +10,7 @@ import torch
 from numpy.typing import NDArray
 
 from moralscope.core.decision import Decision, Move
+from moralscope.models.tree import Tokens
 from moralscope.training.answers import Question, drawn_from
 from moralscope.training.learners import Learner
 from moralscope.training.objectives import answer_probabilities
@@ -53,12 +54,14 @@ def _generated(session: Session, learner: Learner, step: int) -> Answering:
     tokenizer: Any = session.base.tokenizer
     count = max(len(form) for p in learner.seat.encoded for form in p.positive + p.negative)
     asked_before = 0
+    known: dict[Tokens, NDArray[np.float64]] = {}
 
     def answer(prompts: Sequence[int], rngs: Sequence[np.random.Generator]) -> list[Answer]:
         nonlocal asked_before
         uniforms = np.array([rng.random(count) for rng in rngs])
         encoded = [learner.seat.encoded[i] for i in prompts]
-        tokens = session.generate(learner.seat.adapter, encoded, uniforms, (step, asked_before))
+        address = (step, asked_before)
+        tokens = session.generate(learner.seat.adapter, encoded, uniforms, known, address)
         asked_before += 1
         texts = [str(tokenizer.decode(list(t), skip_special_tokens=True)).strip() for t in tokens]
         decisions = [learner.seat.prompts[i].decision for i in prompts]

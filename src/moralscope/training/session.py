@@ -75,15 +75,36 @@ class Session:
         adapter: str,
         prompts: Sequence[EncodedPrompt],
         uniforms: NDArray[np.float64],
+        known: dict[Tokens, NDArray[np.float64]],
         address: tuple[int, ...],
     ) -> tuple[Tokens, ...]:
-        """Draw answers with an adapter active, with its dropout on where the training says so."""
-        dropout = self.config.sampling.dropout_while_playing
+        """Draw answers with an adapter active, with its dropout on where the training says so.
+
+        Args:
+            adapter: who answers.
+            prompts: one for each answer.
+            uniforms: ``[prompts, tokens]``, see ``generate_answers``.
+            known: distributions since the adapter last moved; with dropout none is used twice.
+            address: of what dropout draws.
+        """
+        dropout = self.config.sampling.dropout_while_playing and self.config.lora.dropout > 0
         seed = integer_seed(self.config.seed, "dropout", *address)
-        with speaking(self.wrapped, adapter), adapter_dropout(self.wrapped, dropout, seed):
-            return generate_answers(
-                self.base.model, prompts, uniforms, dtype=self.config.compute_dtype
-            )
+        own = list(self.processes.share(len(prompts)))
+        drawn: tuple[Tokens, ...] = ()
+        if own:
+            with speaking(self.wrapped, adapter), adapter_dropout(self.wrapped, dropout, seed):
+                drawn = generate_answers(
+                    self.base.model,
+                    [prompts[i] for i in own],
+                    uniforms[own],
+                    {} if dropout else known,
+                    dtype=self.config.compute_dtype,
+                    max_nodes=self.max_nodes,
+                )
+        # Processes have blocks of the games in their order, and tokens are exact in float64.
+        mine = torch.tensor(drawn, dtype=torch.float64).reshape(len(own), uniforms.shape[1])
+        everyone: list[list[float]] = self.processes.gather_rows(mine).numpy().tolist()
+        return tuple(tuple(int(token) for token in row) for row in everyone)
 
     def descend(self, learner: Learner, losses: Sequence[Tensor], rate: float) -> float:
         """One optimiser step; returns the gradient's length before it is shortened, if it is."""
