@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -22,7 +22,6 @@ from moralscope.core.streams import integer_seed
 from moralscope.games import Game, PublicGoods, Reward, get_reward, reward_phases
 from moralscope.models.loading import LoadedModel
 from moralscope.models.rendering import EncodedPrompt, encode_all
-from moralscope.models.tree import Tokens
 from moralscope.training.batches import Cells, make_cells, training_prompts
 from moralscope.training.config import TrainingConfig
 from moralscope.training.others import MemoryOne, Others, as_opponent
@@ -130,7 +129,6 @@ class Learner:
         value_head: predicts an answer's return from the activation before each token.
         moments: of all scores so far.
         controller: of the KL coefficient.
-        references: log-probabilities under the base of answers met so far; a memory, not a state.
     """
 
     seat: Seat
@@ -140,9 +138,6 @@ class Learner:
     value_head: nn.Linear | None
     moments: RunningMoments
     controller: KLController
-    references: dict[tuple[Tokens, Tokens], Tensor] = field(
-        default_factory=dict[tuple[Tokens, Tokens], Tensor]
-    )
 
 
 def make_learner(

@@ -23,7 +23,7 @@ import torch
 from torch import Tensor, nn
 
 from moralscope.core.errors import AgentError, nearest
-from moralscope.core.files import make_folder, write_bytes, write_json
+from moralscope.core.files import make_folder, remove_leftovers, write_bytes, write_json
 from moralscope.core.streams import integer_seed
 from moralscope.models.libraries import peft, renamed_properties_tolerated, safetensors_torch
 from moralscope.models.loading import LoadedModel
@@ -267,7 +267,7 @@ def save_adapter(wrapped: Any, folder: Path, base_name: str, adapter: str = ADAP
     config["base_model_name_or_path"] = base_name
     config["inference_mode"] = True
     config["init_lora_weights"] = True
-    make_folder(folder)
+    remove_leftovers(make_folder(folder))
     write_bytes(folder / WEIGHTS, safetensors_torch.save(contiguous, metadata={"format": "pt"}))
     write_json(folder / CONFIG, {k: _plain(v) for k, v in config.items()})
 

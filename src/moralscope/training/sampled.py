@@ -250,24 +250,16 @@ def _base_log_p(
     questions: Sequence[Question],
     moves: Tensor,
 ) -> Tensor:
-    """What the base says of the same answers; generated ones are remembered."""
-    config = learner.seat.config
-    if config.actions == "score":
-        log_p = learner.reference[[turn.prompt for turn in turns]]
-        nothing = log_p.new_zeros(len(turns), 1)
-        reading = Reading(log_p, nothing, nothing > 0, None)
-        return token_log_p(reading, moves, "score")[0]
-    keys = [(q.prompt.tokens, q.answer) for q in questions]
-    new = [
-        q
-        for q, key in dict(zip(questions, keys, strict=True)).items()
-        if key not in learner.references
-    ]
-    if new:
-        reading = session.read(None, new)
-        for q, row in zip(new, reading.token_log_p, strict=True):
-            learner.references[(q.prompt.tokens, q.answer)] = row
-    return torch.stack([learner.references[key] for key in keys])
+    """What the base says of the same answers.
+
+    Generated ones are read anew in every step: packed with others a number can differ in its last
+    bit, so one that is remembered would depend on where training was interrupted.
+    """
+    if learner.seat.config.actions == "generate":
+        return session.read(None, questions).token_log_p
+    log_p = learner.reference[[turn.prompt for turn in turns]]
+    nothing = log_p.new_zeros(len(turns), 1)
+    return token_log_p(Reading(log_p, nothing, nothing > 0, None), moves, "score")[0]
 
 
 def _scores(learner: Learner, points: Sequence[float], like: Tensor) -> Tensor:
