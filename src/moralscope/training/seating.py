@@ -20,7 +20,14 @@ from moralscope.training.distribution import Processes
 from moralscope.training.learners import Learner, Seat, make_learner, take_seat
 from moralscope.training.lora import Fresh, Saved, adapted_together, speaking, trainable
 from moralscope.training.objectives import policy_table
-from moralscope.training.others import MemoryOne, Others, agent_folder, as_opponent, scripted
+from moralscope.training.others import (
+    COPIES,
+    MemoryOne,
+    Others,
+    agent_folder,
+    as_opponent,
+    scripted,
+)
 from moralscope.training.recomputing import recomputing
 from moralscope.training.session import Session
 
@@ -38,7 +45,8 @@ def seats_of(
     """
     game = training_game(config)
     check_phases(config)
-    learning = not isinstance(game, PublicGoods) and opponent_kind(config.opponent) == "learner"
+    scripted_by_name = isinstance(game, PublicGoods) or config.opponent == COPIES
+    learning = not scripted_by_name and opponent_kind(config.opponent) == "learner"
     others = None if learning else _others(config, game, base, max_nodes)
     seat = take_seat(name, AGENT, config, base, game=game, reward=config.reward, others=others)
     if not learning or isinstance(game, PublicGoods):
