@@ -30,12 +30,12 @@ LIVES = ("", 0, "")
 KILLED = -signal.SIGKILL
 
 TRAININGS: dict[str, dict[str, object]] = {
-    "exact": {"visitation": "visitation"},
+    "exact": {"visitation": "visitation", "labels": "same"},
     "ppo": {
         "preset": "fixed",
         "actions": "score",
         "stem": True,
-        "labels": "both",
+        "labels": "same",
         "sampling": {"rounds": 2},
     },
     "generated": {
@@ -126,8 +126,8 @@ def undisturbed(
                 "reward": "game",
                 "steps": STEPS,
                 "checkpoint_every": EVERY,
-                "keep_steps": [1, 4],
-                "prompts_per_step": 8,
+                "keep_steps": [1, 3, 5],
+                "prompts_per_step": 4,
                 "learning_rate": 0.02,
                 "lora": {"rank": 4, "alpha": 8.0},
             }
@@ -168,10 +168,10 @@ def test_the_undisturbed_training_passes_every_point_and_moves(
     whole = undisturbed(name)
     assert set(POINTS) <= set(whole.visits)
     files = {"adapter_model.safetensors", "training", "fingerprint.json", "training.json"}
-    kept = {f"checkpoints/step-0000000{s}/adapter_model.safetensors" for s in (1, 4)}
+    kept = {f"checkpoints/step-0000000{s}/adapter_model.safetensors" for s in (1, 3, 5)}
     assert files | kept <= set(whole.result)
     adapters = [v for k, v in whole.result.items() if k.endswith("adapter_model.safetensors")]
-    assert len(set(map(str, adapters))) == 3  # every step moves it
+    assert len(set(map(str, adapters))) == 3 == len(adapters) - 1  # every step moves it
 
 
 def drawn(name: str, point: str) -> np.random.Generator:
@@ -199,6 +199,17 @@ def test_killed_anywhere_it_goes_on_to_the_same_bytes(
     if generator.random() < 0.3:  # again, on the way
         other = str(generator.choice(POINTS[:7]))
         nursery.run(whole.config, tmp_path, (other, int(generator.integers(1, 6)), "kill"))
+    goes_on(nursery, whole, tmp_path)
+
+
+@pytest.mark.parametrize("point", ["before cleaning", "before removal", "in file"])
+def test_killed_while_it_finishes_it_loses_nothing(
+    nursery: Nursery, undisturbed: Callable[[str], Undisturbed], tmp_path: Path, point: str
+) -> None:
+    whole = undisturbed("exact")
+    last = whole.visits[point]
+    assert nursery.run(whole.config, tmp_path, (point, last, "kill"))["status"] == KILLED
+    assert (tmp_path / "out").exists()
     goes_on(nursery, whole, tmp_path)
 
 
