@@ -42,6 +42,7 @@ def prompt_row(
         "table_order": table_order,
         "own_previous": own,
         "opponent_previous": other,
+        "others_cooperated": None,
         "text": name,
         "sha256": name,
         "positive": "2",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import product
 from typing import Any
 
 import numpy as np
@@ -274,3 +275,27 @@ def test_a_training_set_describes_itself() -> None:
     assert found == TrainedOn(("structured",), ("matrix",), ("A/B", "B/A"), ("original", "rows"))
     with pytest.raises(ConfigError, match="names no families"):
         trained_on([])
+
+
+def test_states_of_a_group_are_units_like_those_of_two_players(world: Any) -> None:
+    rows = []
+    for labels, own, k in product((world.same, world.swapped), "CD", range(3)):
+        row = world.prompt_row(
+            "public-goods",
+            "structured",
+            labels,
+            "original",
+            (own, None),
+            game="PGG3x2",
+            scenario=f"PGG3x2.{own}{k}",
+            order=k,
+        )
+        rows.append(row | {"others_cooperated": k})
+    prompts = pl.DataFrame(rows, schema=world.prompts().schema)
+    learner = world.learner(label=1.5, noise=0.0)
+    what = TrainedOn(("public-goods",), ("structured",), (world.same,), games=("PGG3x2",))
+    found = transfer(world, learner, what, prompts)
+    assert found["control"].to_list() == ["trained", "swapped_labels"]
+    assert found["n_states"].to_list() == [6, 6]
+    changes = found["change_log_odds"].to_list()
+    assert changes[0] == -changes[1] != 0

@@ -66,6 +66,12 @@ def with_state(joined: pl.DataFrame) -> pl.DataFrame:
     return joined.filter(*(pl.col(column).is_not_null() for column in STATE))
 
 
+def with_memory(joined: pl.DataFrame) -> pl.DataFrame:
+    """The rows whose prompt states both last moves, or in a group how many others cooperated."""
+    others = pl.col("opponent_previous").is_not_null() | pl.col("others_cooperated").is_not_null()
+    return joined.filter(pl.col("own_previous").is_not_null() & others)
+
+
 def mean_or_null(column: str) -> pl.Expr:
     """The mean within a group; null as soon as one value is, never a mean of the others."""
     return pl.when(pl.col(column).null_count() == 0).then(pl.col(column).mean()).alias(column)

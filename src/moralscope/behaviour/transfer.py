@@ -28,7 +28,7 @@ from dataclasses import dataclass
 
 import polars as pl
 
-from moralscope.behaviour.joining import STATE, join_prompts, with_interval, with_state
+from moralscope.behaviour.joining import join_prompts, with_interval, with_memory
 from moralscope.core.decision import Prompt
 from moralscope.core.errors import AgentError, ConfigError, TableError, nearest
 from moralscope.core.tables import conform, schema_of
@@ -143,7 +143,7 @@ def transfer_table(
             base has no log-odds on a prompt, or none of the prompts was trained on.
         AgentError: an agent or its base is not in the table ``agents``.
     """
-    joined = with_state(join_prompts(prompts, decisions))
+    joined = with_memory(join_prompts(prompts, decisions))
     listed = conform("agents", agents)
     parts = [_transfer_of(joined, listed, name, what) for name, what in trained.items()]
     if not parts:
@@ -237,7 +237,7 @@ def _control(what: TrainedOn) -> pl.Expr:
 def _summarise(changes: pl.DataFrame) -> pl.DataFrame:
     """Means over orders within states, then over states with their t interval."""
     cell = ["agent", "control", *_CELL]
-    states = changes.group_by(*cell, "game", *STATE, maintain_order=True).agg(
+    states = changes.group_by(*cell, "game", "scenario", maintain_order=True).agg(
         pl.col("change").mean(),
         pl.col("p_positive_given_legal").mean(),
         pl.col("legal_mass").mean(),

@@ -43,7 +43,7 @@ from moralscope.training.diagnostics import (
     before_training,
     diagnose,
     diagnose_last,
-    diagnostics_table,
+    diagnosed,
 )
 from moralscope.training.finished import (
     ADAPTER_CONFIG,
@@ -119,8 +119,7 @@ def _train_into(agent: AgentFile, folder: Path, track: str | None) -> int:
 def _train(agent: AgentFile, folder: Path, console: Console, track: str | None) -> None:
     from moralscope.training.trackers import open_tracker  # noqa: PLC0415 -- only when asked for
 
-    early = before_training(agent.training)
-    for found in early:
+    for found in before_training(agent.training):
         _warn(console, found)
     tracker = None
     if track is not None and _is_main():
@@ -128,16 +127,12 @@ def _train(agent: AgentFile, folder: Path, console: Console, track: str | None) 
         tracker = open_tracker(track, name=agent.name, settings=settings, folder=folder)
     with drawn(console) as progress:
         try:
-            rows = _run(agent, folder, progress, _watching(console, tracker)).to_dicts()
+            table = _run(agent, folder, progress, _watching(console, tracker))
         finally:
             if tracker is not None:
                 tracker.finish()
     if _is_main():
-        table = diagnostics_table(agent.name, agent.seed, early)
-        for who in dict.fromkeys(str(row["agent"]) for row in rows):
-            found = diagnose([row for row in rows if row["agent"] == who])
-            table = table.vstack(diagnostics_table(who, agent.seed, found))
-        write_table("diagnostics", table, folder)
+        write_table("diagnostics", diagnosed(agent.name, agent.training, table), folder)
         write_text(folder / AGENT, agent_yaml(agent))
 
 

@@ -41,6 +41,9 @@ _BOLD = 100
 _SAME_AXIS = 3.0
 """Trainings whose lengths differ by more than this factor have rows of panels of their own."""
 
+_TOLD = 3
+"""Warnings of training that the figure puts in words."""
+
 
 def learning_curves(run: Run, colours: dict[str, str]) -> Figure | Absent:
     """P(defect) under either labels, reward, legal mass and KL by step, with intervals over seeds.
@@ -64,6 +67,7 @@ def learning_curves(run: Run, colours: dict[str, str]) -> Figure | Absent:
     )
     if len(every) > len(groups):
         told += f" Of {len(every)} groups of trainings the first {len(groups)} are drawn."
+    told += _warnings_told(run)
     return Figure(
         name=name,
         title=title,
@@ -78,6 +82,16 @@ def learning_curves(run: Run, colours: dict[str, str]) -> Figure | Absent:
 
 
 # Words
+
+
+def _warnings_told(run: Run) -> str:
+    """What was noticed while training, the first few in words."""
+    table = run.tables.get("diagnostics")
+    if table is None or table.is_empty():
+        return ""
+    found = [f"{row['agent']}: {row['sentence']}" for row in table.head(_TOLD).to_dicts()]
+    more = "" if table.height <= _TOLD else f" and {table.height - _TOLD} more"
+    return f" Noticed while training (table diagnostics): {' '.join(found)}{more}"
 
 
 def _labels_told(values: pl.DataFrame) -> str:

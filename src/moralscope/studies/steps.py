@@ -24,6 +24,7 @@ from moralscope.studies.catalogue import asked_prompts, fingerprint_prompts
 from moralscope.studies.study import training_config
 from moralscope.studies.workbench import Workbench
 from moralscope.training.batches import training_prompts
+from moralscope.training.diagnostics import diagnosed
 from moralscope.training.loop import train_agent
 
 TRAIN = "train-"
@@ -74,7 +75,7 @@ def train(name: str) -> Step:
         config = training_config(study, name)
         if config is None:
             raise ValueError(f"{name} is not trained here")
-        train_agent(
+        table = train_agent(
             name,
             config,
             context.bench.base(),
@@ -85,6 +86,7 @@ def train(name: str) -> Step:
             max_nodes=study.max_nodes,
             progress=context.progress,
         )
+        write_table("diagnostics", diagnosed(name, config, table), context.out)
 
     return step
 

@@ -110,6 +110,21 @@ def diagnose_last(rows: Rows, *, known: Iterable[str] = ()) -> tuple[Diagnosis, 
     return tuple(found for found in results if found is not None)
 
 
+def diagnosed(agent: str, config: TrainingConfig, training: pl.DataFrame) -> pl.DataFrame:
+    """Everything that a whole training shows, as the table ``diagnostics``.
+
+    Args:
+        agent: who was trained; what the settings alone foretell is told of it.
+        config: its training.
+        training: its table ``training``, with the rows of an opponent that learned beside it.
+    """
+    found = diagnostics_table(agent, config.seed, before_training(config))
+    for name in training.get_column("agent").unique(maintain_order=True).to_list():
+        rows = training.filter(pl.col("agent") == name).to_dicts()
+        found = found.vstack(diagnostics_table(str(name), config.seed, diagnose(rows)))
+    return found
+
+
 def diagnostics_table(agent: str, seed: int, found: Sequence[Diagnosis]) -> pl.DataFrame:
     """Diagnoses as the table ``diagnostics``."""
     return from_rows(
