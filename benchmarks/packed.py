@@ -21,7 +21,7 @@ from moralscope.mechanisms.clean import run_clean
 from moralscope.models.loading import LoadedModel
 from moralscope.models.rendering import EncodedPrompt, encode_all
 from moralscope.models.roster import Roster
-from moralscope.models.scoring import make_packs, option_log_probabilities, score
+from moralscope.models.scoring import make_packs, score
 from moralscope.training.answers import Question, read_answers
 from moralscope.training.batches import state_index
 from moralscope.training.config import LoraSettings

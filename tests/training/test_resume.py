@@ -2,11 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import signal
-import subprocess
-import sys
-import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -162,42 +157,4 @@ def test_how_often_a_checkpoint_is_written_may_change(
         train_agent("a", config, base, out=out, work=work, progress=stop_after(4, []))
     rarely = config.model_copy(update={"checkpoint_every": "auto"})
     train_agent("a", rarely, base, out=out, work=work)
-    assert result(out) == whole
-
-
-CHILD = """
-import json, sys, time
-from pathlib import Path
-from moralscope.models.loading import load_model, locate_model
-from moralscope.training.config import TrainingConfig
-from moralscope.training.loop import train_agent
-
-model, out, work, mark, config = sys.argv[1:]
-def slow(event):
-    if event.task.startswith("train ") and event.done == 5:
-        Path(mark).touch()
-        time.sleep(60)
-base = load_model(locate_model(model))
-settings = TrainingConfig.model_validate(json.loads(config))
-train_agent("a", settings, base, out=Path(out), work=Path(work), progress=slow)
-"""
-
-
-def test_a_killed_training_goes_on_to_the_same_bytes(
-    base: LoadedModel, config: TrainingConfig, whole: object, tmp_path: Path, tiny_folder: Path
-) -> None:
-    out, work, mark = tmp_path / "out", tmp_path / "work", tmp_path / "mark"
-    settings = json.dumps(config.model_dump(mode="json"))
-    words = [str(tiny_folder), str(out), str(work), str(mark), settings]
-    child = subprocess.Popen([sys.executable, "-c", CHILD, *words])
-    deadline = time.monotonic() + 120
-    while not mark.exists() and child.poll() is None and time.monotonic() < deadline:
-        time.sleep(0.05)
-    child.send_signal(signal.SIGKILL)
-    assert child.wait() == -signal.SIGKILL
-    assert mark.exists()
-    assert not out.exists()
-    done: list[int] = []
-    train_agent("a", config, base, out=out, work=work, progress=stop_after(0, done))
-    assert done == [5, 6, 7]
     assert result(out) == whole

@@ -6,7 +6,7 @@ answered with the nearest right one, and every message names the file and the pl
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar, cast, get_args
 
@@ -190,3 +190,14 @@ def _model_in(annotation: object) -> type[BaseModel] | None:
         if found is not None:
             return found
     return None
+
+
+def flattened(values: Mapping[str, object], prefix: str = "") -> dict[str, object]:
+    """Nested settings as one mapping with dotted keys; lists stay whole."""
+    found: dict[str, object] = {}
+    for key, value in values.items():
+        if isinstance(value, Mapping):
+            found |= flattened(cast("Mapping[str, object]", value), f"{prefix}{key}.")
+        else:
+            found[prefix + key] = value
+    return found

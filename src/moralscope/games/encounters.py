@@ -102,10 +102,9 @@ def meet_group(game: PublicGoods, reward: Reward, p_others: Array) -> Encounter:
         p_kept = p_others[index[GroupState("C", seen - 1)]] if k else 0.0
         p_new = p_others[index[GroupState("D", seen)]] if rest else 0.0
         return [
-            (_binomial(i, k, p_kept) * _binomial(j, rest, p_new),
-             ("C",) * i + ("D",) * (k - i) + ("C",) * j + ("D",) * (rest - j))
+            (_binomial(i, k, p_kept) * _binomial(j, rest, p_new), (*_first(i, k), *_first(j, rest)))
             for i, j in product(range(k + 1), range(rest + 1))
-        ]  # fmt: skip
+        ]
 
     def earned(state: GroupState, own: Move, now: tuple[Move, ...]) -> float:
         return reward.value(round_of(game, state, own, now))
@@ -135,8 +134,7 @@ def round_of(
         ConfigError: the state is not one of this game's.
     """
     if isinstance(game, PublicGoods) and isinstance(state, GroupState):
-        before: tuple[Move, ...] = ("C",) * state.cooperators
-        before += ("D",) * (game.players - 1 - state.cooperators)
+        before = _first(state.cooperators, game.players - 1)
         points = game.points(own, others.count("C")), game.others_points(own, others)
         return Round(own, others, state.own_previous, before, *points)
     if isinstance(game, Game) and isinstance(state, State):
@@ -148,6 +146,11 @@ def round_of(
         allowed="a State in a two-player game, a GroupState in public goods",
         remedy="take the state from the game's own states",
     )
+
+
+def _first(contributors: int, players: int) -> tuple[Move, ...]:
+    """Moves of some players, those who contribute first."""
+    return tuple("C" if i < contributors else "D" for i in range(players))
 
 
 def _binomial(k: int, n: int, p: float) -> float:

@@ -8,13 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Literal, cast
+from typing import Annotated, Literal
 
 import yaml
 from pydantic import Field, model_validator
 
 from moralscope.core.decision import Prompt
-from moralscope.core.documents import read_yaml, validate
+from moralscope.core.documents import flattened, read_yaml, validate
 from moralscope.core.errors import ConfigError
 from moralscope.games import HELD_OUT, wordings
 from moralscope.training.batches import training_prompts
@@ -83,17 +83,6 @@ def differing(
         for key in (*old, *(k for k in new if k not in old))
         if old.get(key) != new.get(key)
     }
-
-
-def flattened(values: Mapping[str, object], prefix: str = "") -> dict[str, object]:
-    """Nested settings as one mapping with dotted keys."""
-    found: dict[str, object] = {}
-    for key, value in values.items():
-        if isinstance(value, Mapping):
-            found |= flattened(cast("Mapping[str, object]", value), f"{prefix}{key}.")
-        else:
-            found[prefix + key] = value
-    return found
 
 
 def held_back_prompts(config: TrainingConfig) -> tuple[Prompt, ...]:

@@ -22,11 +22,12 @@ import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, cast
+from typing import Any, Literal
 
 import polars as pl
 from torch import Tensor
 
+from moralscope.core.documents import flattened
 from moralscope.core.errors import ConfigError, OutputError
 from moralscope.core.files import (
     atomic_folder,
@@ -263,19 +264,9 @@ def differences(
 
     Lists are compared whole. A key that is on one side only differs from every value.
     """
-    before, after = _flat(old), _flat(new)
+    before, after = flattened(old), flattened(new)
     rows = [(k, before.get(k, _MISSING), after.get(k, _MISSING)) for k in sorted(before | after)]
     return [row for row in rows if row[1] != row[2]]
-
-
-def _flat(values: Mapping[str, object], prefix: str = "") -> dict[str, object]:
-    found: dict[str, object] = {}
-    for key, value in values.items():
-        if isinstance(value, Mapping):
-            found |= _flat(cast("Mapping[str, object]", value), f"{prefix}{key}.")
-        else:
-            found[prefix + key] = value
-    return found
 
 
 def _told(key: str, old: object, new: object) -> str:

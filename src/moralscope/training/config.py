@@ -8,6 +8,7 @@ from typing import Annotated, Literal, cast
 from pydantic import Field, model_validator
 
 from moralscope.core.agents import Frozen
+from moralscope.core.documents import flattened
 from moralscope.core.errors import ConfigError, nearest
 from moralscope.games import reward_phases
 from moralscope.training.presets import PRESETS
@@ -251,19 +252,9 @@ def deviations(config: TrainingConfig) -> dict[str, tuple[object, object]]:
     usual = TrainingConfig.model_validate({"preset": config.preset, "reward": config.reward})
     free = {"reward", "opponent", "opponent_reward", "game", "seed", "checkpoint_every"}
     free |= {"keep_steps", "phase_steps"}
-    theirs, ours = (_flat(c.model_dump(mode="json")) for c in (usual, config))
+    theirs, ours = (flattened(c.model_dump(mode="json")) for c in (usual, config))
     return {
         key: (theirs[key], value)
         for key, value in ours.items()
         if key.split(".")[0] not in free and value != theirs[key]
     }
-
-
-def _flat(values: Mapping[str, object], prefix: str = "") -> dict[str, object]:
-    found: dict[str, object] = {}
-    for key, value in values.items():
-        if isinstance(value, Mapping):
-            found |= _flat(cast("Mapping[str, object]", value), f"{prefix}{key}.")
-        else:
-            found[prefix + key] = value
-    return found
