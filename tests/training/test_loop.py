@@ -26,6 +26,7 @@ from moralscope.models.rendering import EncodedPrompt, encode_all
 from moralscope.models.roster import Roster
 from moralscope.models.scoring import make_packs
 from moralscope.models.tables import decisions_table
+from moralscope.training import loop
 from moralscope.training.answers import Question, read_answers
 from moralscope.training.batches import (
     draw_batch,
@@ -34,6 +35,7 @@ from moralscope.training.batches import (
     training_prompts,
 )
 from moralscope.training.config import TrainingConfig
+from moralscope.training.finished import missing_files
 from moralscope.training.loop import learning_rate, train_agent
 from moralscope.training.lora import adapted, trainable
 from moralscope.training.objectives import Batch, exact_objective
@@ -266,3 +268,37 @@ def test_the_schedule_is_used(base: LoadedModel, configure: Configure, tmp_path:
     )
     assert linear["loss"][:2].equals(constant["loss"][:2])  # the first step has the full rate
     assert linear["loss"][2] != constant["loss"][2]
+
+
+def test_the_table_that_makes_a_folder_finished_is_written_last(
+    base: LoadedModel, configure: Configure, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whatever interrupts the writing of the rest, the same call goes on and completes it."""
+    config = configure(method="reinforce", sampling={"games": 2, "group": 2}, keep_steps=(2,))
+    out, work = tmp_path / "out", tmp_path / "work"
+    whole = loop.write_table
+
+    def interrupted(name: str, table: pl.DataFrame, folder: Path) -> Path:
+        if name == "plays":
+            raise KeyboardInterrupt
+        return whole(name, table, folder)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(loop, "write_table", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            train_agent("a", config, base, out=out, work=work)
+    assert missing_files(out) == ("training.parquet",)
+    train_agent("a", config, base, out=out, work=work)
+    assert not missing_files(out)
+    assert read_table("plays", out).height == 3 * 2 * 5
+    assert (out / "checkpoints" / "step-00000002" / WEIGHTS).is_file()
+
+
+def test_generated_answers_are_learned_from_in_one_pass(
+    base: LoadedModel, configure: Configure, tmp_path: Path
+) -> None:
+    config = configure(
+        method="reinforce", actions="generate", steps=1, sampling={"games": 4, "group": 4}
+    )
+    (row,) = train_agent("a", config, base, out=tmp_path / "out", work=tmp_path / "work").to_dicts()
+    assert row["gradient_norm"] > 0

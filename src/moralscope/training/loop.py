@@ -100,10 +100,11 @@ def train_agent(
             _save(run, out, fingerprint_prompts, progress)
     table = from_rows("training", rows)
     if processes.is_main:
-        write_table("training", table, out)
         if plays:
             write_table("plays", from_rows("plays", plays), out)
         _move_kept(work, out)
+        # Last: a folder with this table is finished, and nothing is computed for it again.
+        write_table("training", table, out)
         shutil.rmtree(work, ignore_errors=True)
     processes.barrier()
     return table

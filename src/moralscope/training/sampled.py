@@ -190,6 +190,7 @@ def _judge(
     moves = torch.tensor([_MOVES.index(turn.answer.move) for turn in turns])
     moves = moves.to(reading.log_p.device)
     old, mask = token_log_p(reading, moves, config.actions)
+    old = old.detach()  # of a reading that is descended as well
     base = _base_log_p(session, learner, turns, questions, moves)
     scores = _scores(learner, [turn.points for turn in turns], old)
     beta = learner.controller.coefficient
