@@ -71,7 +71,7 @@ def test_a_healthy_course_is_left_in_peace():
 
 
 def test_every_kind_is_tried_here():
-    assert {*SICK, "fixed-labels"} == set(KINDS)
+    assert {*SICK, "fixed-labels", "no-effect"} == set(KINDS)
 
 
 @pytest.mark.parametrize("kind", SICK)

@@ -206,7 +206,7 @@ SCHEMAS: dict[str, tuple[str, str, str]] = {
         agent         | text    | name     | who is trained
         training_seed | integer | seed     | of the training
         step          | integer | count    | at which it showed first; 0: before training
-        diagnosis     | text    | one of   | legal-collapse, no-advantage, kl-runaway, dead-adapter, value-divergence, label-learned, label-kept or fixed-labels
+        diagnosis     | text    | one of   | legal-collapse, no-advantage, kl-runaway, dead-adapter, value-divergence, label-learned, label-kept, fixed-labels or no-effect
         measured      | number? | as named in sentence | the measured figure
         threshold     | number? | same     | what it was compared with
         sentence      | text    | sentence | what it means

@@ -214,6 +214,17 @@ class TrainingConfig(Frozen):
     def _from_preset(cls, given: object) -> object:
         return merged(given)
 
+    @model_validator(mode="after")
+    def _has_baseline(self) -> TrainingConfig:
+        if self.method in ("reinforce", "grpo") and self.sampling.group < 2:
+            raise ConfigError(
+                "A baseline from the other games of a group needs other games",
+                seen=f"method {self.method}, sampling.group {self.sampling.group}",
+                allowed="groups of 2 games or more",
+                remedy="set sampling.group to 8, and games to a multiple of it",
+            )
+        return self
+
 
 def merged(given: object) -> object:
     """The settings of a preset with what is given on top, nested settings one by one.
@@ -248,7 +259,10 @@ def merged(given: object) -> object:
 
 
 def deviations(config: TrainingConfig) -> dict[str, tuple[object, object]]:
-    """What differs from the preset: setting, to the preset's value and the one in force."""
+    """What differs from the preset: setting, to the preset's value and the one in force.
+
+    Settings that are not of the training, such as those of an agent file alone, are left out.
+    """
     usual = TrainingConfig.model_validate({"preset": config.preset, "reward": config.reward})
     free = {"reward", "opponent", "opponent_reward", "game", "seed", "checkpoint_every"}
     free |= {"keep_steps", "phase_steps"}
@@ -256,5 +270,5 @@ def deviations(config: TrainingConfig) -> dict[str, tuple[object, object]]:
     return {
         key: (theirs[key], value)
         for key, value in ours.items()
-        if key.split(".")[0] not in free and value != theirs[key]
+        if key.split(".")[0] not in free and value != theirs.get(key, value)
     }

@@ -11,6 +11,7 @@ Each check reads the rows of the table ``training`` so far and says at most one 
 ``label-learned``      P(defect) moves apart under the two label assignments: a word is taught
 ``label-kept``         P(defect) stays apart under the two: the base answers by the word
 ``fixed-labels``       told before training: one label assignment alone teaches the word
+``no-effect``          told before training: a setting that nothing reads
 =====================  =====================================================================
 
 Means and medians are taken over up to ten steps, and a fall must be significant at .0005 by a
@@ -30,6 +31,7 @@ from scipy.special import stdtrit
 
 from moralscope.core.tables import from_rows
 from moralscope.training.config import TrainingConfig
+from moralscope.training.idle import idle_settings
 
 Row = Mapping[str, object]
 Rows = Sequence[Row]
@@ -69,6 +71,10 @@ class Diagnosis:
 
 def before_training(config: TrainingConfig) -> tuple[Diagnosis, ...]:
     """What the settings alone foretell."""
+    return (*_fixed_labels(config), *_no_effect(config))
+
+
+def _fixed_labels(config: TrainingConfig) -> tuple[Diagnosis, ...]:
     if config.labels not in ("same", "swapped"):
         return ()
     cooperate, defect = config.words if config.labels == "same" else config.words[::-1]
@@ -81,6 +87,22 @@ def before_training(config: TrainingConfig) -> tuple[Diagnosis, ...]:
             f"With labels: {config.labels}, defecting is always called {defect!r} and cooperating "
             f"always {cooperate!r}, so a reward for a move is a reward for a word",
             "train with labels: both or random, unless a word is what you mean to teach",
+        ),
+    )
+
+
+def _no_effect(config: TrainingConfig) -> tuple[Diagnosis, ...]:
+    idle = idle_settings(config)
+    if not idle:
+        return ()
+    return (
+        Diagnosis(
+            "no-effect",
+            0,
+            float(len(idle)),
+            0.0,
+            "Nothing reads " + "; ".join(f"{key}: {why}" for key, why in idle.items()),
+            "leave out what is not read, or choose the method that reads it",
         ),
     )
 
@@ -318,7 +340,7 @@ _CHECKS: Mapping[str, Callable[[Rows], Diagnosis | None]] = {
     "label-kept": _label_kept,
 }
 
-KINDS = (*_CHECKS, "fixed-labels")
+KINDS = (*_CHECKS, "fixed-labels", "no-effect")
 """Every diagnosis."""
 
 
