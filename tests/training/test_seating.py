@@ -208,9 +208,22 @@ def test_settings_that_contradict_each_other_are_refused(
 
 
 @pytest.mark.parametrize("preset", ["reinforce", "grpo"])
-def test_a_baseline_from_the_group_needs_a_group(
-    base: LoadedModel, configure: Configure, tmp_path: Path, preset: str
+def test_a_baseline_from_the_group_needs_a_group(configure: Configure, preset: str) -> None:
+    with pytest.raises(ValidationError, match=f"needs other games.*method {preset}, sampling.gro"):
+        configure(preset=preset, sampling={"games": 4, "group": 1})
+
+
+def test_copies_do_not_take_the_other_seat_of_an_asymmetric_game(
+    base: LoadedModel, configure: Configure, tmp_path: Path
 ) -> None:
-    config = configure(preset=preset, sampling={"games": 4, "group": 1})
-    with pytest.raises(ConfigError, match="needs other games.*sampling.group to 2 or more"):
+    config = configure(game="BOS", opponent="copies")
+    with pytest.raises(ConfigError, match="Copies of an agent cannot.*Seen: BOS.*learner"):
         train_agent("a", config, base, out=tmp_path / "out", work=tmp_path / "work")
+    assert not (tmp_path / "out").exists()
+
+
+def test_two_learners_draw_apart(base: LoadedModel, configure: Configure) -> None:
+    one, two = seats_of("a", configure(opponent="learner", seed=3), base, max_nodes=2048)
+    assert one.config.seed == 3 != two.config.seed
+    again = seats_of("a", configure(opponent="learner", seed=3), base, max_nodes=2048)
+    assert again[1].config.seed == two.config.seed

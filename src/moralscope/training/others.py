@@ -263,6 +263,13 @@ def scripted(expression: str, game: Game | PublicGoods, seed: int) -> Others | N
             )
         return Group(game, expression, seed)
     if expression == COPIES:
+        if not game.is_symmetric:
+            raise ConfigError(
+                "Copies of an agent cannot take the other seat of this game",
+                seen=game.name,
+                allowed="a game in which both players have the same payoffs",
+                remedy="use opponent: learner, which sees the game from its own side",
+            )
         return MemoryOne(game, None, seed)
     kind = opponent_kind(expression)
     if kind == "memory-one":
@@ -284,6 +291,8 @@ def check_opponent(expression: str, game: Game | PublicGoods | None = None) -> N
         scripted(expression, game, 0)
     elif expression != COPIES:
         opponent_kind(expression)
+    elif game is not None:
+        scripted(expression, game, 0)
 
 
 def agent_folder(expression: str) -> str | None:

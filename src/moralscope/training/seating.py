@@ -10,6 +10,7 @@ from typing import Any
 import torch
 
 from moralscope.core.errors import ConfigError
+from moralscope.core.streams import integer_seed
 from moralscope.games import Game, PublicGoods, get_reward, opponent_kind, reward_phases
 from moralscope.models.loading import LoadedModel
 from moralscope.models.rendering import EncodedPrompt
@@ -52,7 +53,10 @@ def seats_of(
     if not learning or isinstance(game, PublicGoods):
         return (seat,)
     reward = config.opponent_reward or config.reward
-    other = config.model_copy(update={"reward": reward, "opponent_reward": config.reward})
+    # Its draws are its own: two learners with the same draws would make the same accidents.
+    seed = integer_seed(config.seed, OPPONENT) % 2**31
+    swapped = {"reward": reward, "opponent_reward": config.reward, "seed": seed}
+    other = config.model_copy(update=swapped)
     return (
         seat,
         take_seat(
