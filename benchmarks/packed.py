@@ -220,6 +220,7 @@ def _training_entry(times: dict[str, Timed], prompts: int) -> Entry:
         "deviation": {"gradient_relative": _relative(ours.result, peer.result)},
         "bfloat16": {
             "ratio": narrow_peer.median / narrow.median,
+            "ratio_over_padded_float32": peer.median / narrow.median,
             "ours_seconds": narrow.median,
             "peer_seconds": narrow_peer.median,
             "gradient_relative_to_float32": _relative(narrow.result, ours.result),
