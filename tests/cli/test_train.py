@@ -79,6 +79,20 @@ def test_the_same_again_computes_nothing(
     assert contents(out) == before
 
 
+def test_what_an_end_just_after_training_left_undone_is_done(
+    agent_file: Write, trained: Path, tmp_path: Path
+) -> None:
+    out = shutil.copytree(trained, tmp_path / "out")
+    before = contents(out)
+    (out / "diagnostics.parquet").unlink()
+    (out / "README.md").unlink()
+    (out / training.WORK).mkdir(exist_ok=True)
+    (out / training.WORK / "log.jsonl").write_text("{}")
+    assert main(["train", str(agent_file(**settings_of(out))), "--out", str(out)]) == 0
+    assert contents(out) == before
+    assert not (out / training.WORK).exists()
+
+
 def settings_of(folder: Path) -> dict[str, object]:
     return yaml.safe_load((folder / "agent.yaml").read_text())
 

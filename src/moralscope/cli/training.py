@@ -11,6 +11,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import shutil
 import signal
 import statistics
 import tempfile
@@ -27,7 +28,7 @@ from moralscope.cli.words import counted, duration, size
 from moralscope.core.errors import ConfigError
 from moralscope.core.files import require_writable, write_text
 from moralscope.core.progress import Progress, silent
-from moralscope.core.tables import write_table
+from moralscope.core.tables import read_table, write_table
 from moralscope.studies.doctor import require_model_stack
 from moralscope.studies.resources import measured
 from moralscope.training.agent_file import (
@@ -110,10 +111,21 @@ def _train_into(agent: AgentFile, folder: Path, track: str | None) -> int:
     console, errors = _consoles()
     if not missing_files(folder):
         say(console, "Already trained with these settings: nothing to compute.")
+        _complete(agent, folder)
         return _conclude(agent, folder, console)
     require_writable(folder)
     _train(agent, folder, errors, track)
     return _conclude(agent, folder, console)
+
+
+def _complete(agent: AgentFile, folder: Path) -> None:
+    """Do what an interruption just after the last step left undone."""
+    if not _is_main():
+        return
+    if not (folder / "diagnostics.parquet").is_file():
+        table = read_table("training", folder)
+        write_table("diagnostics", diagnosed(agent.name, agent.training, table), folder)
+    shutil.rmtree(folder / WORK, ignore_errors=True)
 
 
 def _train(agent: AgentFile, folder: Path, console: Console, track: str | None) -> None:
