@@ -209,3 +209,11 @@ def test_other_names_are_refused() -> None:
     check_opponent("copies", IPD)
     check_opponent("copies", PublicGoods())
     check_opponent("learner")
+
+
+@pytest.mark.parametrize("p", [0.0, 0.4, 1.0])
+def test_a_policy_that_always_plays_the_same_opens_like_any_other(p: float) -> None:
+    always = np.tile([p, 1 - p, 0.0], (4, 1))
+    assert as_opponent("x", always).p_cooperated_before == 0.5
+    start = MemoryOne(get_game("IPD"), None, 0).encounter(GAME, always, 1).initial
+    assert start == pytest.approx(np.full(4, 0.25))

@@ -83,6 +83,8 @@ def effective(policy: Array, states: Sequence[State | GroupState]) -> Array:
 def as_opponent(name: str, policy: Array) -> Opponent:
     """A policy with one step of memory, as the other player meets it.
 
+    Its move before the first round is uniform, as every agent's is, whatever it plays later.
+
     Args:
         name: how tables call it.
         policy: probabilities of C, D and neither in its own states, ``[4, 3]``.
@@ -92,7 +94,7 @@ def as_opponent(name: str, policy: Array) -> Opponent:
         (s.own_previous, s.opponent_previous): p[State(s.opponent_previous, s.own_previous)]
         for s in STATES
     }
-    return Opponent(name, seen)
+    return Opponent(name, seen, opening=0.5)
 
 
 @dataclass(frozen=True)
