@@ -302,3 +302,12 @@ def test_generated_answers_are_learned_from_in_one_pass(
     )
     (row,) = train_agent("a", config, base, out=tmp_path / "out", work=tmp_path / "work").to_dicts()
     assert row["gradient_norm"] > 0
+
+
+def test_a_step_to_keep_that_is_never_taken_is_refused(
+    base: LoadedModel, configure: Configure, tmp_path: Path
+) -> None:
+    config = configure(steps=3, keep_steps=(3, 4))
+    with pytest.raises(ConfigError, match=r"never taken. Seen: keep_steps \[4\], steps 3"):
+        train_agent("a", config, base, out=tmp_path / "out", work=tmp_path / "work")
+    assert not (tmp_path / "out").exists()

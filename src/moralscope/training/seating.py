@@ -75,7 +75,8 @@ def check_phases(config: TrainingConfig) -> None:
     """Refuse phases that do not add up, before anything is computed.
 
     Raises:
-        ConfigError: an unknown reward, or phases and their steps that do not fit.
+        ConfigError: an unknown reward, phases and their steps that do not fit, or a step to keep
+            that is never taken.
     """
     phases = reward_phases(config.reward)
     for phase in phases:
@@ -94,6 +95,14 @@ def check_phases(config: TrainingConfig) -> None:
             seen=f"{len(phases)} phases, steps {config.steps}",
             allowed="at least one step for each phase",
             remedy="raise steps",
+        )
+    never = [step for step in config.keep_steps if step > config.steps]
+    if never:
+        raise ConfigError(
+            "A step that is to be kept is never taken",
+            seen=f"keep_steps {never}, steps {config.steps}",
+            allowed=f"steps from 1 to {config.steps}",
+            remedy="correct keep_steps, or raise steps",
         )
     if config.opponent_reward is not None and len(reward_phases(config.opponent_reward)) != len(
         phases
