@@ -10,7 +10,9 @@ is a finite Markov decision process with known numbers, so nothing about it has 
     Q_t(s, a)     = r(s, a) + gamma sum_s' P(s' | s, a) sum_a' pi(a' | s') Q_{t+1}(s', a')
 
 The policy gradient theorem (Sutton et al. 2000) then gives the gradient of the expected return as
-``sum_t sum_s d_t(s) sum_a grad pi(a | s) Q_t(s, a)``. Moves are simultaneous.
+``sum_t sum_s d_t(s) sum_a grad pi(a | s) Q_t(s, a)`` where gamma is 1. With gamma below 1 the same
+sum is taken, as is usual: later rounds count less for a decision, but decisions in later rounds
+count as much as those in the first. Moves are simultaneous.
 """
 
 from __future__ import annotations
@@ -224,7 +226,9 @@ def decision_values(
 
         weight(s) = mean_t w_t(s),   value(s, a) = sum_t w_t(s) G_t(s, a) / sum_t w_t(s),
 
-    so ``sum_s weight(s) sum_a grad pi(a | s) value(s, a)`` is the gradient of the mean over rounds.
+    so ``sum_s weight(s) sum_a grad pi(a | s) value(s, a)`` is, with
+    ``visitation``, ``reward-to-go`` and discount 1, the gradient of the expected points a round;
+    the other settings leave out what a decision does to later states, or to how often they occur.
 
     Returns:
         ``[states]``, summing to 1, and points ``[states, 3]``.

@@ -10,6 +10,14 @@
                score clip on, no dropout while playing, more games a step.
 ``reinforce``  REINFORCE with the leave-one-out baseline (arXiv 2402.14740).
 ``grpo``       group-relative advantages (arXiv 2402.03300), KL in the loss by its k3 estimator.
+
+What ``paper`` leaves to the agent file: the base (there gemma-2-2b-it held as nf4) and the three
+rounds a game of its two learners. What is otherwise than published: the texts of prompts and the
+random draws; dropout is on from the first step, where the adapter is still zero and it changes
+nothing; an answer has as many tokens as the longest option has with that tokenizer (there always
+two). Two learners do not sit at one table: each plays against the other's policy, its scored
+probabilities in each state averaged over wordings. Where the other answers illegally its last
+legal move counts, in every reward; in the published code the moral rewards saw the illegal answer.
 """
 
 from __future__ import annotations
