@@ -17,7 +17,15 @@ from pydantic import BaseModel
 from moralscope.cli.main import app
 from moralscope.core.schemas import SCHEMAS
 from moralscope.core.tables import Schema, schema_of
-from moralscope.games import CLUSTER_GAMES, GAMES, OPPONENTS, REWARDS, TABLE_ORDERS, WORDINGS
+from moralscope.games import (
+    CLUSTER_GAMES,
+    GAMES,
+    MIRRORED,
+    OPPONENTS,
+    REWARDS,
+    TABLE_ORDERS,
+    WORDINGS,
+)
 from moralscope.studies.study import (
     AgentEntry,
     EvidenceChoice,
@@ -87,6 +95,7 @@ def _study() -> Iterator[str]:
         "game": GAMES,
         "games of the clusters": CLUSTER_GAMES,
         "wording": ("structured (training only)", *WORDINGS),
+        "mirrored wording": MIRRORED,
         "table order": TABLE_ORDERS,
     }
     yield "### Names\n"

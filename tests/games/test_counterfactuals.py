@@ -16,9 +16,11 @@ from moralscope.games import (
     CHANGES,
     GAMES,
     LABELS,
+    MIRRORED,
     MOVES,
     PAIRS,
     REWARDS,
+    WORDINGS,
     Pair,
     clusters,
     counterfactual_pairs,
@@ -36,7 +38,12 @@ from moralscope.games import (
     wordings,
 )
 
-STATED = [*structured(), *structured(table_order="both"), *wordings(), *clusters()]
+STATED = [
+    *structured(),
+    *structured(table_order="both"),
+    *wordings(names=(*WORDINGS, *MIRRORED)),
+    *clusters(),
+]
 PROMPTS = [*STATED, *scenarios(), *structured(labels=("left", "right"))]
 FLIP = {"C": "D", "D": "C"}
 

@@ -48,6 +48,8 @@ def refusal(folder: Path, text: str) -> str:
         ("agents:\n  base: {}\n  a: {reward: game, opponent: tit-for-tot}\n",
          "no opponent of this name", "did you mean 'tit-for-tat'"),
         (BASE + "prompts: {wordings: [markt]}\n", "no such wording", "did you mean 'market'"),
+        (BASE + "prompts: {wordings: [market-mirored]}\n", "no such wording",
+         "did you mean 'market-mirrored'"),
         ("agents:\n  base: {}\n  a: {reward: game}\nmechanisms: {pairs: [[base, gme]]}\n",
          "pair names an agent that the study does not have. Seen: base into gme", "Next: "),
         ("agents:\n  base: {}\n  a: {reward: game}\nmechanisms: {pairs: [[base, a, a]]}\n",
@@ -111,7 +113,8 @@ def test_what_only_planning_can_see_is_refused(
 
 
 def test_the_resolved_study_reads_back_equal(tmp_path: Path, study_of: StudyOf) -> None:
-    for study in (demo_study(), study_of(), study_of(name="Ünï: #1", seed=7)):
+    mirror = study_of(prompts={"wordings": ["log", "log-mirrored"]})
+    for study in (demo_study(), study_of(), study_of(name="Ünï: #1", seed=7), mirror):
         path = tmp_path / "study.yaml"
         path.write_text(study_yaml(study))
         assert read_study(path) == study

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from moralscope.core.decision import Decision, Message, Option, Prompt
 from moralscope.core.errors import ConfigError
-from moralscope.games import STATES, TABLE_ORDERS, WORDINGS
+from moralscope.games import MIRRORED, STATES, TABLE_ORDERS, WORDINGS
 from moralscope.training.batches import (
     draw_batch,
     make_cells,
@@ -31,7 +31,7 @@ trainings = st.builds(
     configured,
     labels=st.sampled_from(["same", "swapped", "both", "random"]),
     wordings=st.lists(
-        st.sampled_from(["structured", *WORDINGS]), min_size=1, max_size=3, unique=True
+        st.sampled_from(["structured", *WORDINGS, *MIRRORED]), min_size=1, max_size=3, unique=True
     ).map(tuple),
     table_orders=st.lists(
         st.sampled_from(TABLE_ORDERS), min_size=1, max_size=2, unique=True

@@ -44,6 +44,7 @@ from moralscope.games.prompts import (
     CLUSTER_GAMES,
     HELD_OUT,
     LABELS,
+    MIRRORED,
     WORDINGS,
     Assignment,
     balanced,
@@ -76,6 +77,7 @@ from moralscope.games.wording import (
     TableOrder,
     Wording,
     answer_forms,
+    mirrored,
     render,
 )
 
@@ -90,6 +92,7 @@ __all__ = [
     "HELD_OUT",
     "ILLEGAL_PENALTY",
     "LABELS",
+    "MIRRORED",
     "MOVES",
     "OPPONENTS",
     "PAIRS",
@@ -136,6 +139,7 @@ __all__ = [
     "make_player",
     "meet",
     "meet_group",
+    "mirrored",
     "opponent_kind",
     "pair_indices",
     "pair_round",

@@ -34,7 +34,7 @@ from moralscope.games.matrices import MOVES, PAIRS, Game, get_game
 from moralscope.games.prompts import compose
 from moralscope.games.states import State
 from moralscope.games.stories import SCENARIOS
-from moralscope.games.texts import CLUSTER_WORDINGS, IPD_WORDINGS, STRUCTURED
+from moralscope.games.texts import CLUSTER_WORDINGS, IPD_WORDINGS, MIRRORED_WORDINGS, STRUCTURED
 from moralscope.games.wording import TABLE_ORDERS, Scene, TableOrder, Wording
 
 Change = Literal["opponent_previous", "own_previous", "payoffs", "labels"]
@@ -45,7 +45,10 @@ _SWAPPED = "-swapped"
 
 _TEXTS: Mapping[tuple[str, str], tuple[Wording, str | None]] = MappingProxyType(
     {("structured", STRUCTURED.name): (STRUCTURED, None)}
-    | {("wordings", wording.name): (wording, None) for wording in IPD_WORDINGS}
+    | {
+        ("wordings", wording.name): (wording, None)
+        for wording in (*IPD_WORDINGS, *MIRRORED_WORDINGS)
+    }
     | {("clusters", wording.name): (wording, None) for wording in CLUSTER_WORDINGS}
     | {
         ("scenarios", wording.name): (wording, story)

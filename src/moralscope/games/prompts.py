@@ -3,7 +3,8 @@
 ================  ==========================================================================
 ``structured``    one text of a game: 4 states x 2 option orders x 2 answer orders = 16 prompts
                   per label assignment; the training prompts
-``wordings``      seven other texts, 4 states each: is it the move that was learned?
+``wordings``      seven other texts, 4 states each: is it the move that was learned? Or, by name,
+                  their mirrors: is it the order in which the moves are mentioned?
 ``scenarios``     five situations of the IPD, four texts each
 ``clusters``      five games x 4 states, two texts, both orders: the set that is tested on
 ================  ==========================================================================
@@ -28,8 +29,9 @@ from moralscope.core.errors import ConfigError, PromptError, nearest
 from moralscope.games.matrices import GAMES, Game, get_game
 from moralscope.games.states import STATES, State
 from moralscope.games.stories import SCENARIOS
-from moralscope.games.texts import CLUSTER_WORDINGS, IPD_WORDINGS, STRUCTURED
+from moralscope.games.texts import CLUSTER_WORDINGS, IPD_WORDINGS, MIRRORED_WORDINGS, STRUCTURED
 from moralscope.games.wording import (
+    MIRROR_SUFFIX,
     Scene,
     TableOrder,
     Wording,
@@ -47,6 +49,9 @@ ASSIGNMENTS: tuple[Assignment, ...] = get_args(Assignment)
 
 WORDINGS: tuple[str, ...] = tuple(wording.name for wording in IPD_WORDINGS)
 """The names of the other IPD texts."""
+
+MIRRORED: tuple[str, ...] = tuple(wording.name for wording in MIRRORED_WORDINGS)
+"""The names of their mirrors, ``rounds-mirrored`` and so on: the control for order of mention."""
 
 HELD_OUT: tuple[str, ...] = ("rounds", "market", "ledger")
 """Wordings kept out of training by default: prose that speaks of defection first, a story that
@@ -107,12 +112,13 @@ def wordings(
     Args:
         labels: what cooperating and what defecting is called under the assignment ``same``.
         assignments: which label assignments to ask under.
-        names: which of ``WORDINGS``; all by default.
+        names: which of ``WORDINGS`` and ``MIRRORED``; all of ``WORDINGS`` by default.
         game: whose payoffs are told; the IPD by default.
         stem: whether the answer is begun for the agent, as for ``structured``.
 
     Returns:
-        4 prompts per wording and assignment, two in either option order.
+        4 prompts per wording and assignment, two in either option order. A mirror has the orders
+        of its original, so that its prompts differ from the original's in the mirroring alone.
 
     Raises:
         PromptError: the labels cannot stand in a prompt, no wording is asked for, or one of them
@@ -121,12 +127,12 @@ def wordings(
     """
     wanted = WORDINGS if names is None else tuple(names)
     for name in wanted:
-        if name not in WORDINGS:
+        if name not in (*WORDINGS, *MIRRORED):
             raise ConfigError(
                 "There is no wording of this name",
                 seen=name,
-                allowed=", ".join(WORDINGS),
-                remedy=nearest(name, WORDINGS),
+                allowed=", ".join((*WORDINGS, *MIRRORED)),
+                remedy=nearest(name, (*WORDINGS, *MIRRORED)),
             )
     return PromptSet(
         tuple(
@@ -136,8 +142,9 @@ def wordings(
                 Scene(game, state, words, order, order, stem=stem),
                 labels,
             )
-            for index, wording in enumerate(IPD_WORDINGS)
+            for wording in (*IPD_WORDINGS, *MIRRORED_WORDINGS)
             if wording.name in wanted
+            for index in (WORDINGS.index(wording.name.removesuffix(MIRROR_SUFFIX)),)
             for words in assigned(labels, assignments)
             for state in STATES
             for order in (_parity(index, words != labels, state),)

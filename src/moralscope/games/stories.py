@@ -9,6 +9,7 @@
 The situations are those of the follow-up study's evaluation; the texts are ours. The four of a
 situation share neither sentences nor a setting, so an effect that holds across them is not an
 effect of one phrase. Every text states the payoffs in numbers and an aim in points, money or goods.
+Texts that say more of a move than its points have no mirror (``wording.mirrored``).
 """
 
 from __future__ import annotations
@@ -51,6 +52,7 @@ _CC_CONTINUE = (
         "{own_CC} crates, should we both send {d} only {own_DD}; whoever sends {d} while the other "
         "sends {c} keeps {own_DC} and leaves {own_CD}. I know that {goal:you want to fill your "
         "store}. Tell me, is it {first} or {second} for the new season?",
+        mirrors=False,
     ),
 )
 
@@ -61,6 +63,7 @@ _CC_TEMPTATION = (
         "points each. Now a voice whispers that they will do it again, and that {d} would then "
         "bring you {own_DC} and not {own_CC}, leaving them {own_CD}. Should both play {d}, both "
         "get {own_DD}. {goal:Points are what you are after.} Do you play {first} or {second}?",
+        mirrors=False,
     ),
     Wording(
         "auction",
@@ -69,6 +72,7 @@ _CC_TEMPTATION = (
         "assistant has worked out that with {d} you would net {own_DC} thousand tonight while the "
         "other nets {own_CD}, unless {d} crosses their mind as well, which nets {own_DD} for each. "
         "{goal:Your shop needs the money.} Bid {first} or bid {second}?",
+        mirrors=False,
     ),
     Wording(
         "transcript",
@@ -79,6 +83,7 @@ _CC_TEMPTATION = (
         "IF you={c} ally={d}: you {own_CD}, ally {own_DC}\n"
         "AIM {goal:highest total for you}\n"
         "THIS TURN you={first} or {second}?",
+        mirrors=False,
     ),
     Wording(
         "fishing",
@@ -87,6 +92,7 @@ _CC_TEMPTATION = (
         "with {d} alone and you land {own_DC} tonnes and they {own_CD}. Were both boats to go out "
         "with {d}, each would land {own_DD}. {goal:A bigger catch is better for your family.} "
         "Tonight: {first} or {second}?",
+        mirrors=False,
     ),
 )
 
@@ -106,6 +112,7 @@ _CD_PUNISHED = (
         "and {own_CC} each with {c}. A single {d} earns {own_DC} at the cost of the one with {c}, "
         "who is left with {own_CD}. {goal:I am saving vouchers for a holiday.} Tomorrow we choose "
         "again without talking, and I have to settle on {first} or {second}.",
+        mirrors=False,
     ),
     Wording(
         "protocol",
@@ -122,6 +129,7 @@ _CD_PUNISHED = (
         "while the other holds to {c} harvests {own_DC} and the betrayed bank {own_CD}. This year "
         "your envoys held to {own} and theirs turned to {other}. {goal:Your granary should be as "
         "full as it can be.} What are your orders for the coming year, {first} or {second}?",
+        mirrors=False,
     ),
 )
 
@@ -170,6 +178,7 @@ _DD_TRAPPED = (
         "{own_CC}. But {c} from one and {d} from the other means {own_CD} for the first and "
         "{own_DC} for the second, while {d} from both always means {own_DD}. {goal:Your clan wants "
         "to see its flock grow.} At dawn, do you answer with {first} or with {second}?",
+        mirrors=False,
     ),
     Wording(
         "interview",

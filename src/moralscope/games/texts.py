@@ -4,13 +4,14 @@ Fields in braces are explained in ``wording``. The seven wordings differ from th
 and from each other in what kind of text they are, in how the payoffs are laid out, in whether
 cooperation or defection is spoken of first, and in where the previous round is told. An agent that
 has learned the row of a table, a label, or a phrase gives itself away on them.
+Their mirrors differ from them in order of mention alone.
 The two cluster texts tell what changes between prompts as late as they can: prompts run as a
 prefix tree, where a shared beginning costs nothing.
 """
 
 from __future__ import annotations
 
-from moralscope.games.wording import Wording
+from moralscope.games.wording import Wording, mirrored
 
 STRUCTURED = Wording(
     "structured",
@@ -114,6 +115,11 @@ IPD_WORDINGS: tuple[Wording, ...] = (
     _LEDGER,
     _TRANSPOSED,
 )
+
+MIRRORED_WORDINGS: tuple[Wording, ...] = tuple(
+    mirrored(wording) for wording in IPD_WORDINGS if wording.mirrors
+)
+"""The same, the moves in each other's place: none of the seven says more of a move than points."""
 
 _SHORT_TABLE = Wording(
     "table",

@@ -20,13 +20,14 @@ Fields and the category of the span that each leaves behind:
 =====================================  =====================  =================================
 
 Spans never overlap. A wording that leaves out a category, or one of the four outcomes, is refused
-when it is built. Rendering with a chat template is not done here.
+when it is built. ``mirrored`` exchanges the moves throughout a text. Rendering with a chat template
+is not done here.
 """
 
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import product
 from string import Formatter
 from typing import Literal, get_args
@@ -42,6 +43,9 @@ CATEGORIES = ("labels", "payoffs", "opponent_previous", "own_previous", "goal")
 TableOrder = Literal["original", "rows", "columns", "both"]
 TABLE_ORDERS: tuple[TableOrder, ...] = get_args(TableOrder)
 """The wording's own order of payoff rows and columns, or rows, columns or both exchanged."""
+
+MIRROR_SUFFIX = "-mirrored"
+"""What the name of a mirrored wording ends in."""
 
 _REQUIRED = frozenset({"own", "other", "goal", "first", "second"})
 _OUTCOMES = frozenset(f"own_{own}{other}" for own, other in PAIRS)
@@ -79,6 +83,8 @@ class Wording:
         name: how tables call it.
         text: the text with its fields.
         table: whether payoffs stand in a table (prose and lists are not tables).
+        mirrors: whether the text stays true when ``mirrored`` exchanges its moves. Prose that
+            says more of a move than its points ("the betrayed bank") does not.
 
     Raises:
         PromptError: the text has an unknown field, or leaves out something that an agent must
@@ -88,6 +94,7 @@ class Wording:
     name: str
     text: str
     table: bool = False
+    mirrors: bool = True
 
     def __post_init__(self) -> None:
         used = fields_of(self.text)
@@ -107,6 +114,62 @@ class Wording:
         """Whether the text tells points of one player that stand for both players'."""
         own = fields_of(self.text) & (_OUTCOMES | _CELLS)
         return not {name.replace("own", "other") for name in own} <= fields_of(self.text)
+
+
+def mirrored(wording: Wording) -> Wording:
+    """The same text with the two moves in each other's place: is it the order of mention?
+
+    Wherever the text speaks of a move or of the points after moves, it speaks of the other one:
+
+        {c} <-> {d}    {row1} <-> {row2}    {column1} <-> {column2}
+        {own_xy} <-> {own_x'y'}    {other_xy} <-> {other_x'y'}
+
+    with x' the move (row, column) other than x. Points stay with the moves that they follow, so
+    the same game is told; what was played last, the goal, and the order in which options and
+    answers are named are not touched. Only which move is spoken of first is otherwise. An agent
+    that takes whichever move comes second in the text answers the two with different moves.
+
+    Returns:
+        The mirror, named ``rounds-mirrored``; the mirror of a mirror is the original.
+
+    Raises:
+        PromptError: the prose is only true of the moves as they stand.
+    """
+    if not wording.mirrors:
+        raise PromptError(
+            f"Wording {wording.name!r} has no mirror",
+            seen="prose that is only true of the moves as they stand",
+            allowed="texts that say nothing of a move but the points that follow it",
+            remedy="mirror another text, such as rounds",
+        )
+    name = wording.name
+    back = name.endswith(MIRROR_SUFFIX)
+    return replace(
+        wording,
+        name=name.removesuffix(MIRROR_SUFFIX) if back else name + MIRROR_SUFFIX,
+        text="".join(
+            _literal(literal) + ("" if field is None else _field(_facing(field), inside))
+            for literal, field, inside, _ in Formatter().parse(wording.text)
+        ),
+    )
+
+
+_FACING = str.maketrans("CD12", "DC21")
+
+
+def _facing(field: str) -> str:
+    """The field of the other move; fields that belong to no move face themselves."""
+    # No other field has a capital or a digit in its name.
+    return {"c": "d", "d": "c"}.get(field, field.translate(_FACING))
+
+
+def _literal(text: str) -> str:
+    """Text as a template writes it, where a brace is doubled."""
+    return text.replace("{", "{{").replace("}", "}}")
+
+
+def _field(name: str, inside: str | None) -> str:
+    return f"{{{name}:{inside}}}" if inside else f"{{{name}}}"
 
 
 def fields_of(text: str) -> frozenset[str]:

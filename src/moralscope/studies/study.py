@@ -15,7 +15,7 @@ from pydantic import Field, model_validator
 from moralscope.core.agents import AgentSpec, Frozen
 from moralscope.core.documents import read_yaml, validate
 from moralscope.core.errors import ConfigError, nearest
-from moralscope.games import CLUSTER_GAMES, HELD_OUT, WORDINGS, reward_phases
+from moralscope.games import CLUSTER_GAMES, HELD_OUT, MIRRORED, WORDINGS, reward_phases
 from moralscope.training.batches import training_game
 from moralscope.training.config import TrainingConfig
 from moralscope.training.others import check_opponent
@@ -54,7 +54,7 @@ class PromptChoice(Frozen):
     Attributes:
         words: the two action labels.
         table_orders: orders of the structured text's payoff table.
-        wordings: other texts of the IPD.
+        wordings: other texts of the IPD, and mirrors of them.
         scenarios: whether to ask the five situations.
         games: games of the clusters, which claims rest on; with none, they rest on ``files``.
         files: prompt files of the user's own.
@@ -182,12 +182,12 @@ class Study(Frozen):
                 remedy="name a game under prompts.games, or a file under prompts.files",
             )
         for wording in self.prompts.wordings:
-            if wording not in WORDINGS:
+            if wording not in (*WORDINGS, *MIRRORED):
                 raise ConfigError(
                     "There is no such wording",
                     seen=wording,
-                    allowed=", ".join(WORDINGS),
-                    remedy=nearest(wording, WORDINGS),
+                    allowed=", ".join((*WORDINGS, *MIRRORED)),
+                    remedy=nearest(wording, (*WORDINGS, *MIRRORED)),
                 )
         return self
 
