@@ -311,3 +311,26 @@ def test_a_step_to_keep_that_is_never_taken_is_refused(
     with pytest.raises(ConfigError, match=r"never taken. Seen: keep_steps \[4\], steps 3"):
         train_agent("a", config, base, out=tmp_path / "out", work=tmp_path / "work")
     assert not (tmp_path / "out").exists()
+
+
+def test_a_frozen_opponent_that_was_trained_anew_is_another_training(
+    base: LoadedModel, configure: Configure, tmp_path: Path
+) -> None:
+    folder, out, work = (tmp_path / name for name in ("frozen", "out", "work"))
+
+    def freeze(seed: int) -> None:
+        train_agent("f", configure(seed=seed, steps=1), base, out=folder, work=tmp_path / "w")
+
+    def stop(event: ProgressEvent) -> None:
+        if event.done == 1:
+            raise KeyboardInterrupt
+
+    config = configure(opponent=f"agent({folder})", checkpoint_every=1)
+    freeze(0)
+    with pytest.raises(KeyboardInterrupt):
+        train_agent("a", config, base, out=out, work=work, progress=stop)
+    freeze(1)
+    with pytest.raises(ConfigError, match="other settings. Seen: opponent_adapter"):
+        train_agent("a", config, base, out=out, work=work)
+    freeze(0)
+    assert train_agent("a", config, base, out=out, work=work).height == 3

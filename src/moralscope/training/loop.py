@@ -41,7 +41,7 @@ from moralscope.training.exact import exact_step
 from moralscope.training.learners import Learner, Seat, restore, state_tensors, state_values
 from moralscope.training.lora import save_adapter, speaking
 from moralscope.training.sampled import sampled_step
-from moralscope.training.seating import learners_of, phase_of, seats_of
+from moralscope.training.seating import frozen_digest, learners_of, phase_of, seats_of
 from moralscope.training.session import Session, StepReport
 
 CONFIG_FILE = "training.json"
@@ -127,6 +127,9 @@ class _Run:
         # How often a checkpoint is written, and which are kept, changes nothing of the course.
         for free in ("checkpoint_every", "keep_steps"):
             settings.pop(free)
+        frozen = frozen_digest(self.config)  # a folder can be trained anew under its old name
+        if frozen is not None:
+            settings["opponent_adapter"] = frozen
         base = self.session.base
         return {
             "name": self.name,

@@ -10,10 +10,12 @@ from typing import Any
 import torch
 
 from moralscope.core.errors import ConfigError
+from moralscope.core.hashing import sha256_file
 from moralscope.core.streams import integer_seed
 from moralscope.games import Game, PublicGoods, get_reward, opponent_kind, reward_phases
 from moralscope.models.loading import LoadedModel
 from moralscope.models.rendering import EncodedPrompt
+from moralscope.models.roster import WEIGHTS, find_adapter
 from moralscope.models.scoring import score
 from moralscope.training.batches import training_game
 from moralscope.training.config import TrainingConfig
@@ -145,6 +147,18 @@ def _others(
         log_p = reference_of(base, seat.encoded, max_nodes)
     table = policy_table(log_p, torch.tensor(seat.cells.state), 4)
     return MemoryOne(game, as_opponent(f"agent({Path(folder).name})", table), config.seed)
+
+
+def frozen_digest(config: TrainingConfig) -> str | None:
+    """Which weights the opponent ``agent(FOLDER)`` has now; None for any other opponent.
+
+    Raises:
+        AgentError: there is no adapter.
+    """
+    if config.opponent == COPIES or isinstance(training_game(config), PublicGoods):
+        return None
+    folder = agent_folder(config.opponent)
+    return None if folder is None else sha256_file(find_adapter(OPPONENT, folder) / WEIGHTS)
 
 
 def reference_of(
