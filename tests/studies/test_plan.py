@@ -111,6 +111,17 @@ def test_other_model_files_change_every_stage(study_of: StudyOf, other_folder: P
     assert unchanged == set()
 
 
+def test_a_frozen_opponent_is_known_by_its_weights(study_of: StudyOf, tmp_path: Path) -> None:
+    (tmp_path / "adapter_config.json").write_text("{}")
+    weights = tmp_path / "adapter_model.safetensors"
+    agents = {"base": {}, "one": {"reward": "game", "opponent": f"agent({tmp_path})"}}
+    weights.write_bytes(b"first")
+    before = keys(study_of(agents=agents))
+    assert keys(study_of(agents=agents)) == before
+    weights.write_bytes(b"second")
+    assert keys(study_of(agents=agents))["train-one"] != before["train-one"]
+
+
 def test_the_number_of_threads_is_part_of_the_key(
     study_of: StudyOf, monkeypatch: pytest.MonkeyPatch
 ) -> None:

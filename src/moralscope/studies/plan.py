@@ -38,6 +38,7 @@ from moralscope.studies.catalogue import (
 )
 from moralscope.studies.steps import TRAIN, Step
 from moralscope.studies.study import Method, Study, base_name, patched_pairs, training_config
+from moralscope.training.seating import frozen_digest
 
 _READING: tuple[Method, ...] = ("lens", "attribution", "attribution_change")
 """Methods that look at one agent at a time."""
@@ -181,6 +182,9 @@ def _add_training(plan: _Planner, name: str) -> str:
         "fingerprint": digest(fingerprint_prompts(plan.study)),
         **plan.compute,
     }
+    frozen = None if config is None else frozen_digest(config)
+    if frozen is not None:
+        inputs["opponent"] = frozen  # a folder can be trained anew under its old name
     return plan.add(f"{TRAIN}{name}", ("training", "train"), inputs, (), steps.train(name))
 
 
