@@ -49,7 +49,7 @@ def test_a_run_directory_holds_all_that_was_promised(finished: Any) -> None:
     }  # fmt: skip
     assert {p.name for p in (out / "agents" / "game").iterdir()} == {
         "adapter_config.json", "adapter_model.safetensors", "fingerprint.json", "training.json",
-        "training.parquet",
+        "training.parquet", "diagnostics.parquet",
     }  # fmt: skip
     assert read_study(out / "study.yaml") == finished.study
     claims = read_table("claims", out / "tables")
@@ -64,8 +64,8 @@ def test_every_table_follows_its_schema_and_speaks_of_the_same_things(finished: 
     folder = finished.out / "tables"
     tables = {p.stem: read_table(p.stem, folder) for p in folder.iterdir()}
     assert set(tables) == {
-        "agents", "prompts", "training", "decisions", "policy", "cooperation", "transfer",
-        "learned", "lens", "lens_controls", "stabilisation", "stabilisation_summary",
+        "agents", "prompts", "training", "diagnostics", "decisions", "policy", "cooperation",
+        "transfer", "learned", "lens", "lens_controls", "stabilisation", "stabilisation_summary",
         "attribution", "completeness", "patching", "controls", "gates", "claims",
     } <= set(SCHEMAS)  # fmt: skip
     agents, prompts = set(tables["agents"]["agent"]), set(tables["prompts"]["prompt"])
