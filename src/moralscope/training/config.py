@@ -71,7 +71,8 @@ class SamplingSettings(Frozen):
         normalise_scores: scores are divided by their running deviation, after subtracting their
             running mean, over all history.
         score_clip: bound on the absolute value of a normalised score; None for none.
-        ratio_limit: an update whose mean ratio exceeds this is skipped.
+        ratio_limit: an update whose mean ratio exceeds this has no gradient of the policy and the
+            value (as published, Adam's momentum moves on).
         dropout_while_playing: adapter dropout is on while play is sampled, as in the published
             code, and off while its answers are scored.
     """
@@ -144,7 +145,8 @@ class TrainingConfig(Frozen):
         opponent_reward: what a learning opponent is trained for; ``reward`` unless given.
         game: name or expression of ``games``.
         seed: of the adapter's initialisation and of every draw.
-        wordings: texts to train on: ``structured`` or names of ``games.WORDINGS``.
+        wordings: texts to train on: ``structured`` or names of ``games.WORDINGS`` or
+            ``games.MIRRORED``.
         table_orders: payoff-table orders of the structured text.
         words: labels of cooperating and of defecting under the assignment ``same``.
         more_words: further pairs of labels to train with.
@@ -155,7 +157,7 @@ class TrainingConfig(Frozen):
         steps: optimiser steps, or steps of play; of every phase together.
         phase_steps: steps of each phase of ``reward``; equal shares unless given.
         prompts_per_step: prompts in a step of ``exact``, divided evenly over states and label
-            assignments.
+            assignments; fewer where there are no more.
         learning_rate: of Adam.
         schedule: ``constant``, or ``linear`` decay to zero after the last step.
         warmup: steps over which the rate rises from zero.
