@@ -6,6 +6,7 @@ Property tests are reproducible and never fail for slowness alone.
 from __future__ import annotations
 
 import logging
+import signal
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -26,6 +27,16 @@ settings.load_profile("project")
 
 # Tests may import PEFT before the package does, which keeps this library's advice from the screen.
 logging.getLogger("bitsandbytes.backends.cpu.ops").setLevel(logging.ERROR)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def interruptible() -> None:
+    """Ctrl-C means what it means in a terminal, also where a shell started this in the background.
+
+    Such a process, and every one that it starts, would be deaf to SIGINT.
+    """
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(scope="session")
