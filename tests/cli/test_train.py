@@ -144,7 +144,7 @@ def test_a_smoke_run_says_what_the_whole_takes_and_keeps_nothing(
     # q, o: 32 to 32; k, v: 32 to 16; gate, up: 32 to 64; down: 64 to 32.
     shapes = [(32, 32), (32, 16), (32, 16), (hidden, 32), (32, 64), (32, 64), (64, 32)]
     count = layers * sum(rank * (a + b) for a, b in shapes)
-    assert lines[4].startswith(f"The adapter has {count:,} parameters: ")
+    assert re.fullmatch(rf"The adapter has {count:,} parameters: [\d.]+ KiB\.", lines[4])
     assert told.out.count("fixed-labels (before training)") == 1
     assert "train small: done" in told.err
     assert not (tmp_path / "out").exists()
@@ -306,3 +306,21 @@ def test_only_the_first_of_several_processes_speaks(
     assert main(["train", str(agent_file()), "--out", str(out)]) == 0
     assert capsys.readouterr() == ("", "")
     assert contents(out) == {}
+
+
+def test_an_adapter_on_some_sites_says_what_they_save(
+    agent_file: Write, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = agent_file(lora={"rank": 4, "alpha": 8.0, "sites": ["L1 mlp"]})
+    assert main(["train", str(path), "--out", str(tmp_path / "out")]) == 0
+    # gate, up: 32 to 64; down: 64 to 32; beside them in two layers q, k, v and o.
+    trained = 4 * 3 * (32 + 64)
+    everywhere = 2 * (trained + 4 * (64 + 48 + 48 + 64))
+    told = json.loads((tmp_path / "out" / "trainable.json").read_text())
+    assert (told["parameters"], told["all_linear"]) == (trained, everywhere)
+    card = (tmp_path / "out" / "README.md").read_text()
+    fewer = f"{1 - trained / everywhere:.0%}"
+    assert f"| trainable parameters | {trained:,}, {fewer} fewer than on every linear" in card
+    capsys.readouterr()
+    assert main(["train", str(path), "--smoke"]) == 0
+    assert f", {fewer} fewer than on every linear layer." in capsys.readouterr().out

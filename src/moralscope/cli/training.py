@@ -26,7 +26,7 @@ from moralscope.cli.drawing import say
 from moralscope.cli.progress import drawn
 from moralscope.cli.words import counted, duration, size
 from moralscope.core.errors import ConfigError
-from moralscope.core.files import require_writable, write_text
+from moralscope.core.files import require_writable, write_json, write_text
 from moralscope.core.progress import Progress, silent
 from moralscope.core.tables import read_table, write_table
 from moralscope.studies.doctor import require_model_stack
@@ -50,6 +50,7 @@ from moralscope.training.finished import (
     ADAPTER_CONFIG,
     AGENT,
     SETTINGS,
+    TRAINABLE,
     adapter_size,
     missing_files,
     read_finished,
@@ -158,10 +159,12 @@ def _run(
     from moralscope.models.loading import load_model, locate_model  # noqa: PLC0415 -- imports torch
     from moralscope.training.distribution import joined_processes  # noqa: PLC0415 -- the same
     from moralscope.training.loop import train_agent  # noqa: PLC0415 -- the same
+    from moralscope.training.targets import count_trainable  # noqa: PLC0415 -- the same
 
     base = load_model(locate_model(agent.model), dtype=agent.dtype, device=_device(agent.device))
+    count = count_trainable(base.model, agent.lora)
     with joined_processes(cpu=agent.device == "cpu") as processes:
-        return train_agent(
+        table = train_agent(
             agent.name,
             agent.training,
             base,
@@ -173,6 +176,9 @@ def _run(
             progress=progress if _is_main() else silent,
             watch=watch,
         )
+    if _is_main():
+        write_json(folder / TRAINABLE, count.to_json())
+    return table
 
 
 def _watching(console: Console, tracker: Tracker | None) -> Callable[[Sequence[Row]], None]:
@@ -270,18 +276,20 @@ def _smoke(agent: AgentFile) -> int:
         with drawn(errors) as progress:
             table = _run(short, folder, progress, None)
         adapter = adapter_size(folder) if _is_main() else None
+        saved = _saving(folder) if _is_main() else ""
     rows = [row for row in table.to_dicts() if row["agent"] == agent.name]
     if adapter is None:
         return DONE
     seconds = [float(row["seconds"]) for row in rows]
     each = statistics.median(seconds[1:] or seconds)
+    large = size(adapter.bytes) + saved
     whole = each * agent.steps + (cost.seconds - sum(seconds))
     for line in (
         f"Tried {counted(steps, 'step')} of {agent.steps}; nothing was kept.",
         f"A step takes {_brief(each)} (median without the first).",
         f"The whole run takes about {duration(whole)}, loading and saving included.",
         f"Memory at its peak: {_memory(agent, cost.peak_memory_gib)}.",
-        f"The adapter has {counted(adapter.parameters, 'parameter')}: {size(adapter.bytes)}.",
+        f"The adapter has {counted(adapter.parameters, 'parameter')}: {large}.",
     ):
         say(console, line)
     found = (*early, *diagnose(rows))
@@ -290,6 +298,14 @@ def _smoke(agent: AgentFile) -> int:
     if not found:
         say(console, "No warning so far.", "green")
     return DONE
+
+
+def _saving(folder: Path) -> str:
+    """What the adapter's sites save, where they are not every linear layer."""
+    count = json.loads((folder / TRAINABLE).read_text())
+    if count["parameters"] == count["all_linear"]:
+        return ""
+    return f", {1 - count['share']:.0%} fewer than on every linear layer"
 
 
 def _brief(seconds: float) -> str:

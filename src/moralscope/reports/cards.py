@@ -87,6 +87,7 @@ def card_facts(agent: FinishedAgent) -> dict[str, Any]:
         "settings": config.model_dump(mode="json"),
         "steps": int(last["step"]),
         "trainable_parameters": agent.size.parameters,
+        "all_linear_parameters": None if agent.trainable is None else agent.trainable["all_linear"],
         "adapter_bytes": agent.size.bytes,
         "last_step": {k: v for k, v in last.items() if k in _SHOWN and v is not None},
         "behaviour": behaviour(config, stored["prompts"]),

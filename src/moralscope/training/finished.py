@@ -21,6 +21,7 @@ from moralscope.training.config import TrainingConfig
 
 ADAPTER, ADAPTER_CONFIG = "adapter_model.safetensors", "adapter_config.json"
 SETTINGS, FINGERPRINT, AGENT = "training.json", "fingerprint.json", "agent.yaml"
+TRAINABLE = "trainable.json"
 NEEDED = (ADAPTER, ADAPTER_CONFIG, FINGERPRINT, SETTINGS, "training.parquet")
 
 Value = TypeVar("Value")
@@ -52,6 +53,8 @@ class FinishedAgent:
         fingerprint: ``fingerprint.json``: hashes, dtype, and log-odds of prompts by name.
         training: its rows of the table ``training``.
         diagnostics: the table ``diagnostics``; None where there is none.
+        trainable: parameters that were trained and what their sites save, see
+            ``targets.TrainableCount``; None where it was not kept.
     """
 
     folder: Path
@@ -62,6 +65,7 @@ class FinishedAgent:
     fingerprint: Mapping[str, Any]
     training: pl.DataFrame
     diagnostics: pl.DataFrame | None
+    trainable: Mapping[str, Any] | None = None
 
 
 def missing_files(folder: Path) -> tuple[str, ...]:
@@ -97,6 +101,7 @@ def read_finished(folder: Path) -> FinishedAgent:
         fingerprint=_json(folder / FINGERPRINT),
         training=table.filter(pl.col("agent") == name).sort("step"),
         diagnostics=read_table("diagnostics", folder) if diagnosed else None,
+        trainable=_json(folder / TRAINABLE) if (folder / TRAINABLE).is_file() else None,
     )
 
 
