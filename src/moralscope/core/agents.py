@@ -8,7 +8,7 @@ from pydantic import BaseModel, ConfigDict, model_validator
 
 from moralscope.core.errors import ConfigError
 
-AgentKind = Literal["base", "adapter", "checkpoint"]
+AgentKind = Literal["base", "adapter", "checkpoint", "policy"]
 
 
 class Frozen(BaseModel):

@@ -93,6 +93,8 @@ class Decision:
             for none. It follows the chat template's generation prompt directly.
         positive, negative: the two options; every signed number points towards ``positive``.
         spans: named character ranges of the messages.
+        chat_template: whether the messages are put into the model's chat template; if not, their
+            contents follow one another, one a line.
     """
 
     messages: tuple[Message, ...]
@@ -100,6 +102,7 @@ class Decision:
     positive: Option
     negative: Option
     spans: tuple[Span, ...] = ()
+    chat_template: bool = True
 
     def __post_init__(self) -> None:
         if not self.messages:
@@ -198,6 +201,7 @@ class PromptSet:
             key = (
                 d.messages,
                 d.stem,
+                d.chat_template,
                 frozenset(frozenset(o.forms) for o in (d.positive, d.negative)),
             )
             if key in texts:

@@ -6,6 +6,7 @@ A line reads ``name | kind | unit | meaning``; a kind that ends in ``?`` may be 
 
 from __future__ import annotations
 
+from moralscope.core.schemas_behaviour import SCHEMAS as BEHAVIOUR
 from moralscope.core.schemas_inside import SCHEMAS as INSIDE
 from moralscope.core.schemas_outside import SCHEMAS as OUTSIDE
 
@@ -45,5 +46,6 @@ _JUDGED: dict[str, tuple[str, str, str]] = {
     ),
 }  # fmt: skip
 
-SCHEMAS: dict[str, tuple[str, str, str]] = {**OUTSIDE, **INSIDE, **_JUDGED}
-"""Every table, in the order of a run: what agents do, what is inside, what is claimed."""
+SCHEMAS: dict[str, tuple[str, str, str]] = {**OUTSIDE, **BEHAVIOUR, **INSIDE, **_JUDGED}
+"""Every table, in the order of a run: what agents are and did, how they behave, what is inside, what is
+claimed."""

@@ -12,7 +12,7 @@ SCHEMAS: dict[str, tuple[str, str, str]] = {
         """
         agent             | text     | name     | the agent's name in this study
         base              | text     | id       | the base model it shares weights with
-        kind              | text     | one of   | base, adapter or checkpoint
+        kind              | text     | one of   | base, adapter, checkpoint or policy (scripted)
         reward            | text?    | name     | the reward it was trained with
         opponent          | text?    | name     | the opponent it was trained against
         training_seed     | integer? | seed     | the seed of its training
@@ -33,6 +33,9 @@ SCHEMAS: dict[str, tuple[str, str, str]] = {
         option_order      | integer  | 0 or 1   | 1: the later label is named first in the opening
         answer_order      | integer  | 0 or 1   | the same for the answer instruction
         table_order       | text     | one of   | original, rows, columns, both (exchanged) or none
+        stem              | text     | text     | beginning of the answer, put in the agent's mouth
+        system            | text     | text     | system message, empty for none
+        chat_template     | flag     | yes or no | whether the chat template is applied
         own_previous      | text?    | C or D   | the agent's own last move
         opponent_previous | text?    | C or D   | the opponent's last move
         others_cooperated | integer? | count    | others who cooperated last, among more than two players
@@ -137,21 +140,6 @@ SCHEMAS: dict[str, tuple[str, str, str]] = {
         reward_deontological | number  | points | the penalty alone
         reward_utilitarian   | number  | points | sum of both payoffs
         reward_hybrid        | number  | points | own payoff plus the penalty
-        """,
-    ),
-    "regret": (
-        "an agent's regret",
-        "agent opponent_name protocol game kind",
-        """
-        agent                        | text    | name   | who plays
-        opponent_name                | text    | name   | against whom
-        protocol                     | text    | name   | exact or sampled
-        game                         | text    | name   | the game
-        kind                         | text    | one of | deontological or utilitarian
-        regret                       | number  | points | best attainable minus obtained
-        regret_normalised_attainable | number  | share  | over the attainable range
-        regret_normalised_published  | number  | share  | over the published range, illegal penalty included
-        n                            | integer | count  | decisions, 0 for exact
         """,
     ),
     "training": (

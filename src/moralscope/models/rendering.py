@@ -3,7 +3,8 @@
 A decision becomes the chat template's text with the generation prompt and the answer stem. Each
 surface form is tokenised together with that text, because a tokenizer may merge across the seam;
 where it would, the numbers would belong to another prompt, so that is refused. Tokenizers whose
-model has no chat template get the messages' contents, one per line. Named spans of the messages
+model has no chat template, and decisions that ask for none, get the messages' contents, one per
+line. Named spans of the messages
 become token indices (``spans``), found by the characters that each token covers.
 """
 
@@ -61,7 +62,7 @@ class EncodedPrompt:
 
 def render(tokenizer: PreTrainedTokenizerBase, decision: Decision) -> str:
     """The text that the model reads: chat template, generation prompt and answer stem."""
-    if getattr(tokenizer, "chat_template", None) is None:
+    if not decision.chat_template or getattr(tokenizer, "chat_template", None) is None:
         body = "\n".join(message.content for message in decision.messages)
         return f"{body}\n{decision.stem}"
     chat = [{"role": m.role, "content": m.content} for m in decision.messages]
@@ -81,14 +82,15 @@ def _tokenise(
     return (*begin, *read["input_ids"]), getattr(read, "encodings", None)
 
 
-def _beginning(tokenizer: PreTrainedTokenizerBase) -> Tokens:
+def _beginning(tokenizer: PreTrainedTokenizerBase, decision: Decision) -> Tokens:
     """The beginning-of-sequence token, where it has to be added.
 
     Chat templates write their own; plain text gets it where the tokenizer's own default adds it.
     """
     encode: Any = tokenizer
     bos = getattr(tokenizer, "bos_token_id", None)
-    if getattr(tokenizer, "chat_template", None) is None and bos is not None:
+    plain = not decision.chat_template or getattr(tokenizer, "chat_template", None) is None
+    if plain and bos is not None:
         default = list(encode("")["input_ids"])
         if default[:1] == [bos]:
             return (int(bos),)
@@ -129,10 +131,10 @@ def encode(tokenizer: PreTrainedTokenizerBase, prompt: Prompt) -> EncodedPrompt:
 
 
 def _encode(
-    tokenizer: PreTrainedTokenizerBase, prompt: Prompt, frames: dict[tuple[str, ...], str]
+    tokenizer: PreTrainedTokenizerBase, prompt: Prompt, frames: dict[tuple[object, ...], str]
 ) -> EncodedPrompt:
     decision = prompt.decision
-    text, begin = render(tokenizer, decision), _beginning(tokenizer)
+    text, begin = render(tokenizer, decision), _beginning(tokenizer, decision)
     tokens, record = _tokenise(tokenizer, text, begin)
     offsets: Offsets = ((0, 0),) * len(begin) + tuple(record[0].offsets) if record else ()
     bare = EncodedPrompt(prompt.name, text, tokens, (), (), offsets=offsets)
@@ -143,7 +145,7 @@ def _encode(
     _refuse_prefixes(tokenizer, prompt.name, positive + negative)
     spans: Spans = ()
     if offsets and decision.spans:
-        roles = tuple(message.role for message in decision.messages)
+        roles = (decision.chat_template, *(message.role for message in decision.messages))
         if roles not in frames:
             frames[roles] = render(tokenizer, marked(decision))
         contents = [message.content for message in decision.messages]
@@ -170,7 +172,7 @@ def encode_all(
     tokenizer: PreTrainedTokenizerBase, prompts: Sequence[Prompt]
 ) -> tuple[EncodedPrompt, ...]:
     """``encode`` for each prompt, in order."""
-    frames: dict[tuple[str, ...], str] = {}
+    frames: dict[tuple[object, ...], str] = {}
     return tuple(_encode(tokenizer, prompt, frames) for prompt in prompts)
 
 

@@ -34,7 +34,13 @@ def marked(decision: Decision) -> Decision:
         Message(message.role, f"\ue000{index}\ue001")
         for index, message in enumerate(decision.messages)
     )
-    return Decision(messages, "", decision.positive, decision.negative)
+    return Decision(
+        messages,
+        "",
+        decision.positive,
+        decision.negative,
+        chat_template=decision.chat_template,
+    )
 
 
 def message_starts(frame: str, contents: Sequence[str], text: str) -> dict[int, list[int]]:

@@ -31,6 +31,11 @@ def prompts_table(prompts: Sequence[Prompt], encoded: Sequence[EncodedPrompt]) -
                 "option_order": prompt.option_order,
                 "answer_order": prompt.answer_order,
                 "table_order": prompt.table_order,
+                "stem": prompt.decision.stem,
+                "system": "\n".join(
+                    m.content for m in prompt.decision.messages if m.role == "system"
+                ),
+                "chat_template": prompt.decision.chat_template,
                 "own_previous": prompt.own_previous,
                 "opponent_previous": prompt.opponent_previous,
                 "others_cooperated": prompt.others_cooperated,
