@@ -35,8 +35,8 @@ SCHEMAS: dict[str, tuple[str, str, str]] = {
         regret                       | number  | points | best attainable in a round minus obtained, mean over rounds
         low                          | number? | points | 95% interval: exact over presentations, sampled over episodes
         high                         | number? | points | its upper end
-        regret_normalised_attainable | number  | share  | over the attainable range: deontological by 3, utilitarian by max - min of the four cells
-        regret_normalised_published  | number  | share  | over the published range, illegal penalty included: by 6, by max + 6
+        regret_normalised_attainable | number? | share  | over the attainable range: deontological by 3, utilitarian by max - min of the four cells; null where all cells have one sum
+        regret_normalised_published  | number? | share  | over the published range, illegal penalty included: by 6, by max + 6; null where no sum exceeds -6
         legal                        | number  | share  | of rounds with a legal answer
         n                            | integer | count  | decisions sampled, 0 for exact
         n_units                      | integer | count  | units of the interval
