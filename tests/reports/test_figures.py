@@ -54,7 +54,7 @@ def changed(run: Path, tmp_path: Path, name: str, frame: pl.DataFrame) -> Run:
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_every_figure_is_written_in_three_forms(reported: Path, name: str) -> None:
+def test_every_figure_is_written_in_four_forms(reported: Path, name: str) -> None:
     folder = reported / "figures"
     spec = json.loads((folder / f"{name}.json").read_text())
     assert spec["$schema"].startswith("https://vega.github.io/schema/vega-lite/v6")
@@ -63,6 +63,12 @@ def test_every_figure_is_written_in_three_forms(reported: Path, name: str) -> No
     svg = ET.fromstring((folder / f"{name}.svg").read_text())  # noqa: S314 - our own output
     width, height = struct.unpack(">II", png[16:24])
     assert png[:8] == b"\x89PNG\r\n\x1a\n"
+    pdf = (folder / f"{name}.pdf").read_bytes()
+    assert pdf.startswith(b"%PDF-")
+    page = re.search(rb"/MediaBox \[0 0 ([\d.]+) ([\d.]+)\]", pdf)
+    assert page is not None
+    assert float(page[1]) / float(page[2]) == pytest.approx(width / height, rel=0.02)
+    assert b"/FontFile" in pdf or b"/FontDescriptor" in pdf
     assert width == pytest.approx(2 * float(svg.attrib["width"]), abs=2)
     assert height == pytest.approx(2 * float(svg.attrib["height"]), abs=2)
     kinds = {element.tag.split("}")[1] for element in svg.iter()}

@@ -34,7 +34,7 @@ def build_report(run: Path, progress: Progress = silent) -> Path:
 
     Returns:
         The path of ``report.html``. Beside it: ``report.json``, ``claims.json`` and
-        ``figures/NAME.json|svg|png``. The same run gives the same bytes.
+        ``figures/NAME.json|svg|png|pdf``. The same run gives the same bytes.
 
     Raises:
         ConfigError: the folder is not a run, or its manifest is not one.
@@ -64,3 +64,4 @@ def _write_figures(folder: Path, content: Content) -> None:
                 write_text(fresh / f"{name}.json", picture.spec)
                 write_text(fresh / f"{name}.svg", picture.svg)
                 write_bytes(fresh / f"{name}.png", picture.png)
+                write_bytes(fresh / f"{name}.pdf", picture.pdf)

@@ -1,4 +1,4 @@
-"""How does a chart become a picture? Vega-Lite to SVG and PNG, without a browser or a network."""
+"""How does a chart become a picture? Vega-Lite to SVG, PDF and PNG; no browser, no network."""
 
 from __future__ import annotations
 
@@ -10,26 +10,29 @@ import vl_convert
 
 from moralscope.reports.figure import Figure
 from moralscope.reports.look import styled
+from moralscope.reports.pdf import pdf_of
 
 PNG_SCALE = 2.0
 
 
 @dataclass(frozen=True)
 class Picture:
-    """A figure in its three forms, in memory.
+    """A figure in its four forms, in memory.
 
     Attributes:
         spec: the Vega-Lite specification as JSON, data included.
-        svg, png: renderings of it; the PNG has ``PNG_SCALE`` pixels per unit.
+        svg, png, pdf: renderings of it; the PNG has ``PNG_SCALE`` pixels per unit, the PDF is one
+            page of the picture's size with its fonts inside.
     """
 
     spec: str
     svg: str
     png: bytes
+    pdf: bytes
 
 
 def render(figure: Figure) -> Picture:
-    """The specification, SVG and PNG of a figure.
+    """The specification, SVG, PNG and PDF of a figure.
 
     The converter may load nothing from outside. Texts become SVG text with generic fallback
     fonts; markup in them is escaped.
@@ -38,7 +41,8 @@ def render(figure: Figure) -> Picture:
     spec["description"] = f"{figure.title}. {figure.shows}"
     svg = _renumbered(vl_convert.vegalite_to_svg(spec, allowed_base_urls=[]))
     png = vl_convert.svg_to_png(svg, scale=PNG_SCALE)
-    return Picture(json.dumps(spec, indent=1, sort_keys=True, allow_nan=False) + "\n", svg, png)
+    text = json.dumps(spec, indent=1, sort_keys=True, allow_nan=False) + "\n"
+    return Picture(text, svg, png, pdf_of(svg))
 
 
 def _renumbered(svg: str) -> str:

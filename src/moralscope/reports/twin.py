@@ -53,7 +53,9 @@ def twin(content: Content) -> dict[str, object]:
                 "shows": drawn.figure.shows,
                 "does_not_show": drawn.figure.does_not_show,
                 "tables": list(drawn.figure.tables),
-                "files": [f"figures/{drawn.figure.name}.{e}" for e in ("json", "svg", "png")],
+                "files": [
+                    f"figures/{drawn.figure.name}.{e}" for e in ("json", "svg", "png", "pdf")
+                ],
             }
             for drawn in content.figures
             if isinstance(drawn, Drawn)
