@@ -1,0 +1,1 @@
+"""What happens when they play? Repeated games between strategies, exactly and round by round."""
