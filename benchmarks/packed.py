@@ -31,11 +31,17 @@ from moralscope.training.objectives import Batch, exact_objective
 ON = "on, un-merged"
 
 
-def _sizes(prompts: Sequence[EncodedPrompt], batch: PaddedBatch) -> dict[str, int]:
+BATCH = 16
+"""Prompts that are padded to one length."""
+
+
+def _sizes(prompts: Sequence[EncodedPrompt], *batches: PaddedBatch) -> dict[str, int]:
     """How many tokens each way runs."""
-    nodes = sum(len(pack.tree) for pack in make_packs(prompts))
-    padded = batch.tokens.numel()
-    return {"tree": nodes, "batch": batch.real_tokens, "batch_with_padding": padded}
+    return {
+        "tree": sum(len(pack.tree) for pack in make_packs(prompts)),
+        "batch": sum(batch.real_tokens for batch in batches),
+        "batch_with_padding": sum(batch.tokens.numel() for batch in batches),
+    }
 
 
 def compare_scoring(
@@ -60,18 +66,22 @@ def compare_scoring(
 def _score_set(
     roster: Roster, prompts: Sequence[EncodedPrompt], settings: Settings
 ) -> dict[str, Entry]:
-    batch = pad(prompts)
+    # In batches of one size, so that the peer's activations fit the caches as ours do.
+    batches = [pad(prompts[i : i + BATCH]) for i in range(0, len(prompts), BATCH)]
     with roster.speaking(TARGET) as model, torch.no_grad():
         times = take_turns(
             {
                 "tree": lambda: score(model, prompts),
-                "padded": lambda: padded_log_p(model, batch),
+                "padded": lambda: torch.cat([padded_log_p(model, batch) for batch in batches]),
                 "one by one": lambda: option_by_option(model, prompts),
             },
             settings.repeats,
         )
     told = {
-        "scoring_vs_padded": ("padded", "one padded batch, options sharing their prompt's row"),
+        "scoring_vs_padded": (
+            "padded",
+            f"padded batches of {BATCH}, options sharing their prompt's row",
+        ),
         "scoring_vs_option_by_option": ("one by one", "one forward for each form of each option"),
     }
     ours = times["tree"]
@@ -82,14 +92,22 @@ def _score_set(
             "ratio": times[name].median / ours.median,
             "ours_seconds": ours.median,
             "peer_seconds": times[name].median,
-            "ours": f"{len(prompts)} prompts scored as one tree, its construction included",
+            "ours": f"{len(prompts)} prompts scored as trees, their construction included",
             "peer": peer,
-            "tokens": _sizes(prompts, batch),
+            "tokens": _sizes(prompts, *batches),
             "adapters": ON,
             "deviation": {"max_abs_log_odds": float(gap)},
             "turns": {"tree": ours.seconds, name: times[name].seconds},
         }
     return entries
+
+
+def compare_six_games(
+    roster: Roster, prompts: Sequence[EncodedPrompt], settings: Settings
+) -> dict[str, Entry]:
+    """The entries ``six_games_vs_padded`` and ``six_games_vs_option_by_option``."""
+    measured = _score_set(roster, prompts, settings)
+    return {key.replace("scoring", "six_games"): entry for key, entry in measured.items()}
 
 
 def compare_attribution(

@@ -26,7 +26,7 @@ from benchmarks.timing import Entry, environment
 from moralscope.core.decision import Prompt
 from moralscope.core.errors import MoralscopeError
 from moralscope.core.files import write_json
-from moralscope.games import balanced, clusters, structured
+from moralscope.games import GAMES, balanced, clusters, structured
 from moralscope.models.loading import LoadedModel, load_model, locate_model
 from moralscope.models.rendering import encode_all
 
@@ -41,6 +41,8 @@ KEYS = (
     "training_step_vs_padded",
     "scoring_vs_padded",
     "scoring_vs_option_by_option",
+    "six_games_vs_padded",
+    "six_games_vs_option_by_option",
 )
 _NOT_ASKED = "needs a whole run: a quick one leaves other libraries out"
 
@@ -91,6 +93,9 @@ def run_benchmarks(
     details.update(packed.compare_attribution(roster, encoded, settings))
     sets = {"structured": encoded, "balanced clusters": varied}
     details.update(packed.compare_scoring(roster, sets, settings))
+    played = tuple(p for game in GAMES.values() for p in structured(game=game))
+    read = encode_all(base.tokenizer, _spread(played, settings.six_games))
+    details.update(packed.compare_six_games(roster, read, settings))
     return {
         **{key: details[key]["ratio"] for key in KEYS},
         "details": {key: details[key] for key in KEYS},

@@ -19,6 +19,7 @@ class Settings:
         peers: whether other libraries are run.
         peer_limit_seconds: how long to wait for an answer of theirs.
         structured: structured prompts to score, train on and attribute, of 16.
+        six_games: structured prompts of all six games to score, of 192.
         balanced: cluster prompts to score, of 40, which have less text in common.
         agents: agents with adapters whose sites are attributed; two at least.
         rank: of the adapters.
@@ -34,6 +35,7 @@ class Settings:
     peers: bool = True
     peer_limit_seconds: float = 600.0
     structured: int = 16
+    six_games: int = 192
     balanced: int = 40
     agents: int = 5
     rank: int = 64
@@ -53,6 +55,7 @@ QUICK = Settings(
     sampled_prompts=2,
     peers=False,
     structured=4,
+    six_games=6,
     balanced=2,
     agents=2,
     rank=64,
