@@ -60,6 +60,26 @@ def full_name(name: str) -> str:
     return str(_strategy(name).name)
 
 
+def memory_depth(name: str) -> float:
+    """How many of the last rounds does this strategy look at? Infinity for the whole game.
+
+    Raises:
+        ConfigError: the library has no such strategy.
+        DependencyError: it is not installed.
+    """
+    return float(_strategy(name)().classifier["memory_depth"])
+
+
+def is_stochastic(name: str) -> bool:
+    """Whether this strategy draws any of its moves.
+
+    Raises:
+        ConfigError: the library has no such strategy.
+        DependencyError: it is not installed.
+    """
+    return bool(_strategy(name)().classifier["stochastic"])
+
+
 class AxelrodPlayer:
     """A strategy of the Axelrod library in one game against the agent.
 
@@ -88,12 +108,18 @@ class AxelrodPlayer:
         self._last: Any = self._strategy.strategy(self._agent)
         self.previous: Move = _move(self._last)
 
-    def move(self, agent_previous: Move) -> Move:
+    def move(self, agent_previous: Move, own_previous: Move | None = None) -> Move:
         """Its move of this round, given what the agent played in the round before.
 
-        An agent that played nothing legal is taken to have repeated its last legal move.
+        Args:
+            agent_previous: an agent that played nothing legal is taken to have repeated its last
+                legal move.
+            own_previous: what its own move became where noise may have turned it; None for the
+                move that it made.
         """
         theirs = getattr(_library().Action, agent_previous)
+        if own_previous is not None:
+            self._last = getattr(_library().Action, own_previous)
         self._strategy.update_history(self._last, theirs)
         self._agent.update_history(theirs, self._last)
         self._last = self._strategy.strategy(self._agent)
