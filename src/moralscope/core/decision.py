@@ -132,6 +132,12 @@ class Decision:
                     remedy="recompute the span from the final text",
                 )
 
+    @property
+    def question(self) -> object:
+        """What an agent is asked, hashable: text and answers, whichever of them is positive."""
+        answers = frozenset(frozenset(option.forms) for option in (self.positive, self.negative))
+        return self.messages, self.stem, self.chat_template, answers
+
 
 @dataclass(frozen=True, slots=True)
 class Prompt:
@@ -142,8 +148,8 @@ class Prompt:
         decision: what is asked.
         game: the game (``IPD``), or ``user`` for prompts of the user's own.
         scenario: the unit of replication (cluster) that inference uses.
-        family: ``structured``, ``wordings``, ``scenarios``, ``clusters``, ``public-goods`` or the
-            user's own.
+        family: ``structured``, ``wordings``, ``scenarios``, ``clusters``, ``framings``,
+            ``public-goods``, one of ``games.FAMILIES`` or the user's own.
         template: the wording, a fixed effect.
         labels: the two action words, ``negative/positive`` (``action1/action2``: cooperate is
             called action1); a swapped assignment reads ``action2/action1``.
@@ -197,17 +203,11 @@ class PromptSet:
         _refuse_repeats("name", Counter(p.name for p in self.prompts))
         texts: dict[object, str] = {}
         for p in self.prompts:
-            d = p.decision
-            key = (
-                d.messages,
-                d.stem,
-                d.chat_template,
-                frozenset(frozenset(o.forms) for o in (d.positive, d.negative)),
-            )
+            key = p.decision.question
             if key in texts:
                 raise PromptError(
                     f"Prompts {texts[key]!r} and {p.name!r} have the same text",
-                    seen=d.messages[-1].content[:80],
+                    seen=p.decision.messages[-1].content[:80],
                     allowed="each text once: a clone adds rows but no evidence",
                     remedy="remove one of them or word it differently",
                 )

@@ -21,9 +21,12 @@ from moralscope.games.encounters import (
     round_of,
     visits,
 )
+from moralscope.games.family_sets import FAMILIES, families, family_prompts
 from moralscope.games.files import read_prompts, write_prompts
+from moralscope.games.framing import FRAMINGS, Framing, framings
 from moralscope.games.group_prompts import GROUP_TEXTS, public_goods_prompts
 from moralscope.games.group_wording import GroupScene, GroupWording, render_group
+from moralscope.games.labels import answer_forms
 from moralscope.games.matrices import GAMES, MOVES, PAIRS, Game, get_game, payoff
 from moralscope.games.opponents import (
     OPPONENTS,
@@ -68,6 +71,15 @@ from moralscope.games.rewards import (
     get_reward,
     reward_phases,
 )
+from moralscope.games.robustness import (
+    LABEL_PAIRS,
+    UNTRAINED,
+    crossed_wordings,
+    generalisation_prompts,
+    one_order,
+    robustness_prompts,
+    united,
+)
 from moralscope.games.rounds import Round, pair_round
 from moralscope.games.states import STATES, State, transition_matrix, visitation
 from moralscope.games.wording import (
@@ -76,7 +88,6 @@ from moralscope.games.wording import (
     Scene,
     TableOrder,
     Wording,
-    answer_forms,
     mirrored,
     render,
 )
@@ -87,11 +98,14 @@ __all__ = [
     "CATEGORIES",
     "CHANGES",
     "CLUSTER_GAMES",
+    "FAMILIES",
+    "FRAMINGS",
     "GAMES",
     "GROUP_TEXTS",
     "HELD_OUT",
     "ILLEGAL_PENALTY",
     "LABELS",
+    "LABEL_PAIRS",
     "MIRRORED",
     "MOVES",
     "OPPONENTS",
@@ -99,10 +113,12 @@ __all__ = [
     "REWARDS",
     "STATES",
     "TABLE_ORDERS",
+    "UNTRAINED",
     "WORDINGS",
     "Assignment",
     "Change",
     "Encounter",
+    "Framing",
     "Game",
     "GroupScene",
     "GroupState",
@@ -125,11 +141,16 @@ __all__ = [
     "clusters",
     "counterfactual_pairs",
     "counterpart",
+    "crossed_wordings",
     "decision_values",
     "declared_pairs",
     "exchanged",
     "expected_rewards",
+    "families",
+    "family_prompts",
+    "framings",
     "game_of",
+    "generalisation_prompts",
     "get_game",
     "get_opponent",
     "get_public_goods",
@@ -140,6 +161,7 @@ __all__ = [
     "meet",
     "meet_group",
     "mirrored",
+    "one_order",
     "opponent_kind",
     "pair_indices",
     "pair_round",
@@ -150,10 +172,12 @@ __all__ = [
     "render_group",
     "response_table",
     "reward_phases",
+    "robustness_prompts",
     "round_of",
     "scenarios",
     "structured",
     "transition_matrix",
+    "united",
     "visitation",
     "visits",
     "with_sources",

@@ -17,9 +17,10 @@ from moralscope.core.decision import Decision, Message, Option, Prompt, PromptSe
 from moralscope.core.errors import ConfigError, nearest
 from moralscope.games.group_texts import GROUP_STRUCTURED, GROUP_WORDINGS
 from moralscope.games.group_wording import GroupScene, GroupWording, render_group
+from moralscope.games.labels import answer_forms
 from moralscope.games.prompts import ASSIGNMENTS, LABELS, Assignment, assigned
 from moralscope.games.public_goods import GroupState, PublicGoods
-from moralscope.games.wording import TableOrder, answer_forms
+from moralscope.games.wording import TableOrder
 
 FAMILY = "public-goods"
 """The family of these prompts."""

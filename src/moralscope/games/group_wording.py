@@ -32,13 +32,13 @@ from string import Formatter
 
 from moralscope.core.decision import Span
 from moralscope.core.errors import PromptError
+from moralscope.games.labels import label_fields
 from moralscope.games.matrices import MOVES, points_text
 from moralscope.games.public_goods import GroupState, PublicGoods
 from moralscope.games.wording import (
     TableOrder,
     fields_of,
     fill,
-    label_fields,
     refuse_unknown_fields,
     table_moves,
 )

@@ -26,6 +26,7 @@ from typing import Literal, get_args
 
 from moralscope.core.decision import Decision, Message, Option, Prompt, PromptSet
 from moralscope.core.errors import ConfigError, PromptError, nearest
+from moralscope.games.labels import answer_forms, check_labels
 from moralscope.games.matrices import GAMES, Game, get_game
 from moralscope.games.states import STATES, State
 from moralscope.games.stories import SCENARIOS
@@ -35,8 +36,6 @@ from moralscope.games.wording import (
     Scene,
     TableOrder,
     Wording,
-    answer_forms,
-    check_labels,
     render,
 )
 
@@ -106,8 +105,10 @@ def wordings(
     names: Iterable[str] | None = None,
     game: Game = GAMES["IPD"],
     stem: bool = True,
+    *,
+    crossed: bool = False,
 ) -> PromptSet:
-    """A game in other words: each wording in the four states, option orders rotated.
+    """A game in other words: each wording in the four states, option orders rotated or crossed.
 
     Args:
         labels: what cooperating and what defecting is called under the assignment ``same``.
@@ -115,10 +116,12 @@ def wordings(
         names: which of ``WORDINGS`` and ``MIRRORED``; all of ``WORDINGS`` by default.
         game: whose payoffs are told; the IPD by default.
         stem: whether the answer is begun for the agent, as for ``structured``.
+        crossed: whether to ask in both option orders everywhere.
 
     Returns:
-        4 prompts per wording and assignment, two in either option order. A mirror has the orders
-        of its original, so that its prompts differ from the original's in the mirroring alone.
+        4 prompts per wording and assignment, two in either option order, or crossed 8. A mirror
+        has the orders of its original, so that its prompts differ from the original's in the
+        mirroring alone. The rotated set is part of the crossed one, names included.
 
     Raises:
         PromptError: the labels cannot stand in a prompt, no wording is asked for, or one of them
@@ -147,7 +150,7 @@ def wordings(
             for index in (WORDINGS.index(wording.name.removesuffix(MIRROR_SUFFIX)),)
             for words in assigned(labels, assignments)
             for state in STATES
-            for order in (_parity(index, words != labels, state),)
+            for order in ((0, 1) if crossed else (_parity(index, words != labels, state),))
         )
     )
 
@@ -300,8 +303,9 @@ def compose(
     """The prompt of a scene, named after its place in the family and what differs from default.
 
     Args:
-        family: ``structured``, ``wordings``, ``scenarios`` or ``clusters``.
-        wording: the text.
+        family: ``structured``, ``wordings``, ``scenarios``, ``clusters``, one of
+            ``family_sets.FAMILIES`` or the user's own.
+        wording: the text; of a last move that it omits, the prompt has none.
         scene: what it tells.
         labels: what cooperating and what defecting is called under the assignment ``same``.
         story: the situation that the text tells (a key of ``SCENARIOS``), which is then the
@@ -321,13 +325,16 @@ def compose(
         )
     text, spans = render(wording, scene)
     stem, (cooperate, defect) = answer_forms(scene.labels, stem=scene.stem)
-    state, option_order = scene.state.name, f"o{scene.option_order}"
+    own = None if "own" in wording.omits else scene.state.own_previous
+    other = None if "other" in wording.omits else scene.state.opponent_previous
+    state = f"{own or '_'}{other or '_'}" if own or other else ""
+    option_order = f"o{scene.option_order}"
     place = {
         "structured": (state, option_order, f"a{scene.answer_order}"),
         "wordings": (wording.name, state, option_order),
         "scenarios": (story or "", wording.name, option_order),
         "clusters": (scene.game.name, state, wording.name, option_order),
-    }[family]
+    }.get(family, (wording.name, *([state] if state else []), option_order))
     unusual = [] if labels == LABELS else ["-".join(labels)]
     if scene.table_order != "original":
         unusual.append(scene.table_order)
@@ -346,13 +353,13 @@ def compose(
             spans=spans,
         ),
         game=scene.game.name,
-        scenario=f"{scene.game.name}.{state}" if story is None else story,
+        scenario=story or ".".join(filter(None, (scene.game.name, state))),
         family=family,
         template=wording.name,
         labels="/".join(scene.labels),
         option_order=scene.option_order,
         answer_order=scene.answer_order,
         table_order=scene.table_order if wording.table else "none",
-        own_previous=scene.state.own_previous,
-        opponent_previous=scene.state.opponent_previous,
+        own_previous=own,
+        opponent_previous=other,
     )

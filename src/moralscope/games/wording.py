@@ -20,8 +20,8 @@ Fields and the category of the span that each leaves behind:
 =====================================  =====================  =================================
 
 Spans never overlap. A wording that leaves out a category, or one of the four outcomes, is refused
-when it is built. ``mirrored`` exchanges the moves throughout a text. Rendering with a chat template
-is not done here.
+when it is built, unless it says that it omits that part. ``mirrored`` exchanges the moves
+throughout a text. Rendering with a chat template is not done here.
 """
 
 from __future__ import annotations
@@ -34,6 +34,7 @@ from typing import Literal, get_args
 
 from moralscope.core.decision import Move, Span
 from moralscope.core.errors import ConfigError, PromptError, nearest
+from moralscope.games.labels import label_fields
 from moralscope.games.matrices import MOVES, PAIRS, Game, payoff, points_text
 from moralscope.games.states import State
 
@@ -44,10 +45,13 @@ TableOrder = Literal["original", "rows", "columns", "both"]
 TABLE_ORDERS: tuple[TableOrder, ...] = get_args(TableOrder)
 """The wording's own order of payoff rows and columns, or rows, columns or both exchanged."""
 
+Part = Literal["payoffs", "own", "other", "goal"]
+"""What a wording may leave out, if it says so: what is at stake, a last move, what to aim for."""
+
 MIRROR_SUFFIX = "-mirrored"
 """What the name of a mirrored wording ends in."""
 
-_REQUIRED = frozenset({"own", "other", "goal", "first", "second"})
+_OPTIONS = frozenset({"first", "second"})
 _OUTCOMES = frozenset(f"own_{own}{other}" for own, other in PAIRS)
 _CELLS = frozenset(f"own_{row}{column}" for row, column in product("12", "12"))
 
@@ -85,22 +89,24 @@ class Wording:
         table: whether payoffs stand in a table (prose and lists are not tables).
         mirrors: whether the text stays true when ``mirrored`` exchanges its moves. Prose that
             says more of a move than its points ("the betrayed bank") does not.
+        omits: the parts that the text leaves out on purpose; empty for texts of the game itself.
 
     Raises:
-        PromptError: the text has an unknown field, or leaves out something that an agent must
-            know to decide: both options, both last moves, the four outcomes, the goal.
+        PromptError: the text has an unknown field, tells a part that it omits, or leaves out
+            something that an agent must know to decide: both options, both last moves, the four
+            outcomes, the goal.
     """
 
     name: str
     text: str
     table: bool = False
     mirrors: bool = True
+    omits: tuple[Part, ...] = ()
 
     def __post_init__(self) -> None:
         used = fields_of(self.text)
         refuse_unknown_fields(self.name, used, _FIELDS)
-        outcomes = _CELLS if _CELLS & used else _OUTCOMES
-        missing = sorted((_REQUIRED | outcomes) - used)
+        missing = missing_fields(self.text, self.omits)
         if missing:
             raise PromptError(
                 f"Wording {self.name!r} leaves out what an agent must know to decide",
@@ -108,6 +114,15 @@ class Wording:
                 allowed="texts with both options, both last moves, the four outcomes and the goal",
                 remedy="add the missing fields to the text",
             )
+        for part in self.omits:
+            told = sorted(_TELLING[part] & used)
+            if told:
+                raise PromptError(
+                    f"Wording {self.name!r} tells what it says to omit: {part}",
+                    seen=f"{{{told[0]}}}",
+                    allowed=f"texts without {', '.join(sorted(_TELLING[part]))}",
+                    remedy=f"take the field out of the text, or {part} out of what it omits",
+                )
 
     @property
     def symmetric_only(self) -> bool:
@@ -172,6 +187,15 @@ def _field(name: str, inside: str | None) -> str:
     return f"{{{name}:{inside}}}" if inside else f"{{{name}}}"
 
 
+def missing_fields(text: str, omits: Collection[Part] = ()) -> list[str]:
+    """The fields that a text lacks, in alphabetical order: options, and parts not omitted."""
+    used = fields_of(text)
+    required = set(_OPTIONS) | ({"own", "other", "goal"} - set(omits))
+    if "payoffs" not in omits:
+        required |= _CELLS if _CELLS & used else _OUTCOMES
+    return sorted(required - used)
+
+
 def fields_of(text: str) -> frozenset[str]:
     """The names of a text's fields."""
     return frozenset(name for _, name, _, _ in Formatter().parse(text) if name is not None)
@@ -227,97 +251,6 @@ def fill(
     return text, tuple(spans)
 
 
-def check_labels(labels: tuple[str, str]) -> tuple[str, str]:
-    """The two action labels, if prompts can be built from them.
-
-    Raises:
-        PromptError: a label is empty, padded, holds a line break or a table's bar, the two are the
-            same, or one is the beginning of the other (an answer could then mean both).
-    """
-    for label in labels:
-        if not label or label != label.strip() or not label.isprintable() or "|" in label:
-            raise PromptError(
-                "An action label cannot stand in a prompt",
-                seen=repr(label),
-                allowed="printable text without a bar or surrounding spaces, like action1",
-                remedy="choose another label",
-            )
-    first, second = sorted(labels)
-    if second.startswith(first):
-        same = first == second
-        raise PromptError(
-            "The two action labels are the same"
-            if same
-            else "One action label is the beginning of the other",
-            seen=f"{labels[0]!r} and {labels[1]!r}",
-            allowed="two labels of which neither begins with the other",
-            remedy="choose another label for one of the two moves",
-        )
-    return labels
-
-
-def answer_forms(labels: tuple[str, str], *, stem: bool = True) -> tuple[str, tuple[str, str]]:
-    """Where does the answer begin, and how does it go on for each label?
-
-    What the two labels share at their beginning goes into the answer's stem, up to the last place
-    where a digit run starts or a word ends, so that tokens are not cut: ``action1``, ``action2``
-    give ``("I choose action", ("1", "2"))``; ``wait``, ``walk`` give
-    ``("I choose", (" wait", " walk"))``.
-
-    Args:
-        labels: what the two options are called.
-        stem: whether the answer is begun for the agent. If not, the answer is the label alone:
-            ``("", ("action1", "action2"))``.
-
-    Returns:
-        The stem, and what follows it for each label, in the order of the labels.
-
-    Raises:
-        PromptError: as for ``check_labels``.
-    """
-    first, second = check_labels(labels)
-    if not stem:
-        return "", (first, second)
-    cut = max(
-        (
-            at
-            for at in range(min(len(first), len(second)))
-            if first[:at] == second[:at] and _breaks(first, at) and _breaks(second, at)
-        ),
-        default=0,
-    )
-    # A stem never ends in a space: tokens carry the space at their beginning.
-    begun = f"I choose {first[:cut]}".rstrip()
-    whole = f"I choose {first}", f"I choose {second}"
-    return begun, (whole[0][len(begun) :], whole[1][len(begun) :])
-
-
-def _breaks(label: str, at: int) -> bool:
-    """Whether a digit run starts, or a word ends or starts, before character ``at``."""
-    if at == 0:
-        return True
-    before, after = label[at - 1], label[at]
-    if after.isdigit():
-        return not before.isdigit()
-    return before.isalnum() != after.isalnum()
-
-
-def label_fields(
-    labels: tuple[str, str], option_order: int, answer_order: int
-) -> dict[str, tuple[str | None, str]]:
-    """The fields that name options: both by meaning, and both in either order."""
-    ordered = sorted(labels)
-    named = {
-        "c": labels[0],
-        "d": labels[1],
-        "first": ordered[option_order],
-        "second": ordered[1 - option_order],
-        "answer_first": ordered[answer_order],
-        "answer_second": ordered[1 - answer_order],
-    }
-    return {field: ("labels", label) for field, label in named.items()}
-
-
 def _fields(scene: Scene) -> Mapping[str, tuple[str | None, str]]:
     """Every field but the goal: its category and its text."""
     label = dict(zip(MOVES, scene.labels, strict=True))
@@ -366,3 +299,13 @@ _FIELDS = frozenset(
         for cell in ("CC", "CD", "DC", "DD", "11", "12", "21", "22", "last")
     }
 )
+
+_POINTS = frozenset(field for field in _FIELDS if field.startswith(("own_", "other_")))
+
+_TELLING: Mapping[Part, frozenset[str]] = {
+    "payoffs": _POINTS,
+    "own": frozenset({"own", "own_last", "other_last"}),
+    "other": frozenset({"other", "own_last", "other_last"}),
+    "goal": frozenset({"goal"}),
+}
+"""The fields that give a part away: points of the last round tell both last moves."""
