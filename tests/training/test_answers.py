@@ -9,9 +9,10 @@ from torch import Tensor
 
 from moralscope.games import structured
 from moralscope.models.forward import full_precision
+from moralscope.models.generating import drawn_from
 from moralscope.models.loading import LoadedModel
 from moralscope.models.rendering import EncodedPrompt, encode_all
-from moralscope.training.answers import Question, drawn_from, generate_answers, read_answers
+from moralscope.training.answers import Question, generate_answers, read_answers
 
 
 @pytest.fixture(scope="module")

@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from moralscope.models.forward import run_tree
+from moralscope.models.generating import drawn_from
 from moralscope.models.rendering import EncodedPrompt
 from moralscope.models.scoring import MAX_NODES, logsumexp_by
 from moralscope.models.tree import IntArray, Tokens, cut_into_packs, grow_tree
@@ -244,10 +245,3 @@ def generate_answers(
     return tuple(
         tokens[len(prompt.tokens) :] for tokens, prompt in zip(before, prompts, strict=True)
     )
-
-
-def drawn_from(weights: NDArray[np.float64], uniform: float) -> int:
-    """The index at a quantile, in [0, 1), of a distribution proportional to weights."""
-    heights: NDArray[np.float64] = weights.cumsum()
-    found = int(np.searchsorted(heights, uniform * float(heights[-1]), side="right"))
-    return min(found, len(heights) - 1)

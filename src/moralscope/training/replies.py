@@ -10,8 +10,10 @@ import torch
 from numpy.typing import NDArray
 
 from moralscope.core.decision import Decision, Move
+from moralscope.games.parsing import Verdict, strict
+from moralscope.models.generating import drawn_from
 from moralscope.models.tree import Tokens
-from moralscope.training.answers import Question, drawn_from
+from moralscope.training.answers import Question
 from moralscope.training.learners import Learner
 from moralscope.training.objectives import answer_probabilities
 from moralscope.training.play import Answer, Answering, Turn
@@ -75,11 +77,5 @@ def _generated(session: Session, learner: Learner, step: int) -> Answering:
 
 def legal_move(decision: Decision, text: str) -> Move | None:
     """The move that a text is, if it is exactly an option, space at both ends aside."""
-    moves: tuple[tuple[Move, tuple[str, ...]], ...] = (
-        ("D", decision.positive.forms),
-        ("C", decision.negative.forms),
-    )
-    for move, forms in moves:
-        if text in [form.strip() for form in forms]:
-            return move
-    return None
+    moves: dict[Verdict, Move] = {"positive": "D", "negative": "C"}
+    return moves.get(strict(decision, text))
