@@ -8,7 +8,7 @@ import numpy as np
 import polars as pl
 import pytest
 
-from moralscope.behaviour.scripted import scripted_decisions, scripted_policy
+from moralscope.behaviour.scripted import scripted_decisions
 from moralscope.core.decision import Decision, Message, Option, Prompt
 from moralscope.core.errors import ConfigError
 from moralscope.core.tables import conform
@@ -25,6 +25,8 @@ OWN_SEAT = {
     # Press and Dyson's equation 12 with T, R, P, S = 4, 3, 1, 0, chi = 2 and phi = 1/14.
     "zd-extortion(2)": (1 - 2 / 14, 1 - 7 / 14, 5 / 14, 0),
     "noisy(tit-for-tat, 0.1)": (0.9, 0.1, 0.9, 0.1),
+    "bully": (0, 1, 0, 1),
+    "alternator": (0, 0, 1, 1),
     # Written from the seat of who faces it: the middle two change places.
     "memory-one(0.9, 0.2, 0.6, 0.1)": (0.9, 0.6, 0.2, 0.1),
 }
@@ -98,16 +100,16 @@ def test_in_a_group_one_of_the_others_is_answered() -> None:
     assert grim == [pytest.approx(value) for value in expected]
 
 
-@pytest.mark.parametrize("expression", ["axelrod(Tit For 2 Tats)", "learner", "agent(folder)"])
-def test_what_no_prompt_can_ask_is_refused(expression: str) -> None:
-    with pytest.raises(ConfigError, match="cannot answer prompts as a scripted policy") as caught:
-        scripted_policy(expression)
-    assert caught.value.seen == expression
-    assert "a prompt tells one round" in caught.value.allowed
+def test_a_longer_memory_than_a_prompts_is_refused() -> None:
+    with pytest.raises(ConfigError, match="needs more memory than a prompt holds") as caught:
+        scripted_decisions("policy:x", "tit-for-two-tats", list(structured()))
+    assert caught.value.seen == "tit-for-two-tats, which looks at the last 2 rounds"
     assert "meet it as an opponent" in caught.value.remedy
+    with pytest.raises(ConfigError, match="There is no classical strategy of this name"):
+        scripted_decisions("policy:x", "learner", list(structured()))
 
 
 def test_an_unknown_strategy_is_named() -> None:
-    with pytest.raises(ConfigError, match="There is no opponent of this name") as caught:
+    with pytest.raises(ConfigError, match="There is no classical strategy of this name") as caught:
         scripted_decisions("policy:x", "tit-for-tatt", list(structured()))
     assert caught.value.remedy == "did you mean 'tit-for-tat'"

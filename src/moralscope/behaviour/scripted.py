@@ -1,8 +1,9 @@
 """What would a known strategy answer? Scripted policies as agents, with exact probabilities.
 
 A scripted policy is a memory-one strategy, named as opponents are (``games.opponents``:
-``tit-for-tat``, ``noisy(grim, 0.05)``, ``memory-one(.9, .1, .8, .2)``), that sits in the agent's
-own seat: with q the strategy's table as written for whoever faces it,
+``tit-for-tat``, ``noisy(grim, 0.05)``, ``memory-one(.9, .1, .8, .2)``; and those of
+``games.play.classical`` that look at one round, such as ``bully``), that sits in the agent's own
+seat: with q the strategy's table as written for whoever faces it,
 
     P(C | own last move a, other's last move o) = q(o, a),
 
@@ -29,10 +30,10 @@ from collections.abc import Sequence
 import polars as pl
 
 from moralscope.core.decision import Move, Prompt
-from moralscope.core.errors import ConfigError
 from moralscope.core.tables import from_rows
 from moralscope.games.matrices import MOVES
-from moralscope.games.opponents import Opponent, get_opponent, opponent_kind
+from moralscope.games.opponents import Opponent
+from moralscope.games.play.classical import as_opponent
 from moralscope.games.public_goods import get_public_goods
 
 
@@ -41,7 +42,7 @@ def scripted_decisions(name: str, expression: str, prompts: Sequence[Prompt]) ->
 
     Args:
         name: how the tables call the agent, such as ``policy:tit-for-tat``.
-        expression: the strategy, as an opponent of the same name is written.
+        expression: the strategy, without the word ``policy``.
         prompts: what is asked; the negative option counts as cooperation.
 
     Returns:
@@ -49,28 +50,11 @@ def scripted_decisions(name: str, expression: str, prompts: Sequence[Prompt]) ->
         ``p_positive`` is P(D), in [0, 1]; ``legal_mass`` is 1, ``log_odds`` null.
 
     Raises:
-        ConfigError: the strategy is unknown, a model, or remembers more than one round; or a
-            group prompt belongs to no public-goods game.
+        ConfigError: the strategy is unknown, a model, or needs more memory than a prompt holds;
+            or a group prompt belongs to no public-goods game.
     """
-    strategy = scripted_policy(expression)
+    strategy = as_opponent(expression)
     return from_rows("decisions", [_row(name, prompt, strategy) for prompt in prompts])
-
-
-def scripted_policy(expression: str) -> Opponent:
-    """The strategy of a scripted policy, as whoever faces it sees it.
-
-    Raises:
-        ConfigError: the strategy is unknown, a model, or remembers more than one round.
-    """
-    if opponent_kind(expression) != "memory-one":
-        raise ConfigError(
-            "This strategy cannot answer prompts as a scripted policy",
-            seen=expression,
-            allowed="strategies with one step of memory: a prompt tells one round, and a strategy "
-            "that remembers more would have to guess the rest; a model is an agent already",
-            remedy="meet it as an opponent, or name a memory-one strategy such as tit-for-tat",
-        )
-    return get_opponent(expression)
 
 
 def p_cooperate(strategy: Opponent, own: Move, other: Move) -> float:
