@@ -8,7 +8,7 @@ import numpy as np
 import polars as pl
 import pytest
 
-from moralscope.behaviour.scripted import scripted_decisions
+from moralscope.behaviour.scripted import scripted_decisions, scripted_policy
 from moralscope.core.decision import Decision, Message, Option, Prompt
 from moralscope.core.errors import ConfigError
 from moralscope.core.tables import conform
@@ -106,7 +106,7 @@ def test_a_longer_memory_than_a_prompts_is_refused() -> None:
     assert caught.value.seen == "tit-for-two-tats, which looks at the last 2 rounds"
     assert "meet it as an opponent" in caught.value.remedy
     with pytest.raises(ConfigError, match="There is no classical strategy of this name"):
-        scripted_decisions("policy:x", "learner", list(structured()))
+        scripted_policy("learner")
 
 
 def test_an_unknown_strategy_is_named() -> None:

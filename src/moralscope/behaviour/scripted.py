@@ -53,8 +53,17 @@ def scripted_decisions(name: str, expression: str, prompts: Sequence[Prompt]) ->
         ConfigError: the strategy is unknown, a model, or needs more memory than a prompt holds;
             or a group prompt belongs to no public-goods game.
     """
-    strategy = as_opponent(expression)
+    strategy = scripted_policy(expression)
     return from_rows("decisions", [_row(name, prompt, strategy) for prompt in prompts])
+
+
+def scripted_policy(expression: str) -> Opponent:
+    """The strategy of a scripted policy, as whoever faces it sees it.
+
+    Raises:
+        ConfigError: the strategy is unknown, a model, or needs more memory than a prompt holds.
+    """
+    return as_opponent(expression)
 
 
 def p_cooperate(strategy: Opponent, own: Move, other: Move) -> float:
