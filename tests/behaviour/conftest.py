@@ -57,6 +57,8 @@ def memory_one_prompts(
     assignments: tuple[str, ...] = (SAME, SWAPPED),
     table_orders: tuple[str, ...] = ("original", "rows", "columns", "both"),
     wordings: tuple[str, ...] = ("letter", "duel", "market"),
+    mirrored: bool = False,
+    orders: tuple[int, ...] = (0,),
 ) -> pl.DataFrame:
     structured = (
         prompt_row("structured", "matrix", labels, table, state, order=order)
@@ -65,11 +67,13 @@ def memory_one_prompts(
         for state in STATES
         for order in (0, 1)
     )
+    texts = [*wordings, *(f"{name}-mirrored" for name in wordings if mirrored)]
     worded = (
-        prompt_row("wordings", wording, labels, "none", state)
+        prompt_row("wordings", wording, labels, "none", state, order=order)
         for labels in assignments
-        for wording in wordings
+        for wording in texts
         for state in STATES
+        for order in orders
     )
     return from_rows("prompts", [*structured, *worded])
 
@@ -129,6 +133,14 @@ def row_of_defect(prompt: Mapping[str, object]) -> int:
     return places[table] if table in places else 1 if str(prompt["template"]) > "k" else -1
 
 
+def mention_of_defect(prompt: Mapping[str, object]) -> int:
+    """+1 where defecting is mentioned first, -1 where cooperating is."""
+    first = -1 if str(prompt["template"]).startswith("duel") else 1
+    exchanged = str(prompt["table_order"]) in ("rows", "both")
+    mirrored = str(prompt["template"]).endswith("-mirrored")
+    return -first if exchanged or mirrored else first
+
+
 def agents_frame(*names: str) -> pl.DataFrame:
     rows = [{"agent": "base", "base": "tiny", "kind": "base", "dtype": "float32"}]
     rows += [{"agent": n, "base": "tiny", "kind": "adapter", "dtype": "float32"} for n in names]
@@ -137,7 +149,10 @@ def agents_frame(*names: str) -> pl.DataFrame:
 
 @dataclass(frozen=True)
 class Learner:
-    """What is planted: nats towards defecting for the move, the label and the row."""
+    """What is planted: nats towards defecting for move, label, row and being mentioned first.
+
+    ``by_state`` multiplies all of them in a state, so that it may depend on what was played.
+    """
 
     move: float = 0.0
     label: float = 0.0
@@ -145,14 +160,18 @@ class Learner:
     noise: float = 0.02
     seed: int = 0
     by_template: Mapping[str, float] = field(default_factory=dict[str, float])
+    mention: float = 0.0
+    by_state: Mapping[str, float] = field(default_factory=dict[str, float])
 
     def change(self, prompt: Mapping[str, object], rng: np.random.Generator) -> float:
         planted = (
             self.move * self.by_template.get(str(prompt["template"]), 1.0)
             + self.label * label_of_defect(prompt)
             + self.row * row_of_defect(prompt)
+            + self.mention * mention_of_defect(prompt)
         )
-        return planted + float(rng.normal(0, self.noise))
+        state = f"{prompt['own_previous']}{prompt['opponent_previous']}"
+        return planted * self.by_state.get(state, 1.0) + float(rng.normal(0, self.noise))
 
     def decisions(self, prompts: pl.DataFrame, name: str = "agent") -> pl.DataFrame:
         rng = np.random.default_rng(self.seed)

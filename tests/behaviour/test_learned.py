@@ -11,27 +11,30 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from moralscope.behaviour import TrainedOn, learned_table, trained_on, transfer_table
+from moralscope.behaviour.transfer_states import transfer_states_table
 from moralscope.core.decision import PromptSet
 from moralscope.core.tables import from_rows
-from moralscope.games import TABLE_ORDERS, WORDINGS, clusters, structured, wordings
+from moralscope.games import MIRRORED, TABLE_ORDERS, WORDINGS, clusters, structured, wordings
 
 
 def verdict(
     world: Any, learner: Any, what: TrainedOn, prompts: pl.DataFrame | None = None
 ) -> tuple[str, str]:
-    asked = world.prompts() if prompts is None else prompts
-    table = transfer_table(asked, learner.decisions(asked), world.agents("agent"), {"agent": what})
-    (row,) = learned_table(table).iter_rows(named=True)
+    asked = world.prompts(mirrored=True) if prompts is None else prompts
+    made = asked, learner.decisions(asked), world.agents("agent"), {"agent": what}
+    table = learned_table(transfer_table(*made), transfer_states_table(*made))
+    (row,) = table.iter_rows(named=True)
+    assert row["basis"] in ("mean over states", "each state")
     return row["learned"], row["sentence"]
 
 
 @pytest.mark.parametrize("sign", [1, -1])
 @pytest.mark.parametrize("trained", ["fixed", "both"])
-@pytest.mark.parametrize("kind", ["move", "label", "row"])
+@pytest.mark.parametrize("kind", ["move", "label", "row", "mention"])
 def test_planted_learners_are_named(world: Any, kind: str, trained: str, sign: int) -> None:
     learner = world.learner(**{kind: 2.5 * sign})
     learned, _ = verdict(world, learner, getattr(world, trained))
-    assert learned == {"row": "layout"}.get(kind, kind)
+    assert learned == {"row": "layout", "mention": "order"}.get(kind, kind)
 
 
 @settings(max_examples=60, deadline=None)
@@ -76,17 +79,54 @@ def test_a_dead_agent_is_undecided_and_says_why(world: Any) -> None:
 
 
 def test_one_new_wording_that_turns_round_is_enough_against_the_move(world: Any) -> None:
-    learner = world.learner(move=2.0, by_template={"duel": -1.0})
+    learner = world.learner(move=2.0, by_template={"duel": -1.0, "duel-mirrored": -1.0})
     learned, sentence = verdict(world, learner, world.both)
     assert learned == "undecided"
     assert "turns round on wordings never trained on (2 of 6)" in sentence
 
 
 def test_one_new_wording_that_stays_unclear_is_enough_against_the_move(world: Any) -> None:
-    learner = world.learner(move=2.0, by_template={"market": 0.0}, seed=2)
+    learner = world.learner(move=2.0, by_template={"market": 0.0}, seed=3)
     learned, sentence = verdict(world, learner, world.fixed)
     assert learned == "undecided"
     assert "not clear of zero on wordings never trained on (2 of 6)" in sentence
+
+
+def test_one_mirror_that_differs_from_its_original_is_no_order_of_mention(world: Any) -> None:
+    """A going by place shows on every wording; one of three that turns round is something else."""
+    learner = world.learner(move=2.0, by_template={"market-mirrored": -1.0})
+    learned, sentence = verdict(world, learner, world.both)
+    assert learned == "undecided"
+    assert "its change turns round on mirrored wordings (2 of 6)" in sentence
+
+
+def test_order_of_mention_explains_a_rearranged_table_too_and_labels_do_not(world: Any) -> None:
+    learned, sentence = verdict(world, world.learner(mention=2.0), world.both)
+    assert learned == "order"
+    assert sentence.startswith(
+        "agent learned an order of mention: its change turns round when a text mentions the two "
+        "moves the other way round."
+    )
+    table = world.prompts(mirrored=True).filter(pl.col("table_order").is_in(["none", "original"]))
+    assert verdict(world, world.learner(mention=2.0), world.both, table)[0] == "order"
+    learned, sentence = verdict(world, world.learner(label=-1.5, mention=1.0), world.both)
+    assert learned == "label"
+    learned, sentence = verdict(world, world.learner(-2.0, 1.5, mention=1.5), world.fixed)
+    assert learned == "undecided"
+    assert "under swapped labels and in a rearranged table alike" in sentence
+
+
+def test_a_wording_trained_on_is_compared_with_its_mirror(world: Any) -> None:
+    what = TrainedOn(("wordings",), ("letter",), (world.same, world.swapped), ("none",))
+    assert verdict(world, world.learner(mention=2.0), what)[0] == "order"
+    assert verdict(world, world.learner(move=2.0), what)[0] == "move"
+    pair = TrainedOn(
+        ("wordings",), ("letter", "letter-mirrored"), (world.same, world.swapped), ("none",)
+    )
+    only = pl.col("template").is_in(["letter", "letter-mirrored", "duel"])
+    prompts = world.prompts(mirrored=True).filter(only)
+    assert verdict(world, world.learner(mention=2.0), pair, prompts)[0] == "order"
+    assert verdict(world, world.learner(move=2.0), pair, prompts)[0] == "move"
 
 
 def test_turning_round_under_both_controls_is_undecided(world: Any) -> None:
@@ -105,19 +145,23 @@ def test_turning_round_under_both_controls_is_undecided(world: Any) -> None:
             "not evaluated with the payoff rows exchanged",
         ),
         (pl.col("family") == "structured", "not evaluated on wordings never trained on"),
+        (
+            ~pl.col("template").str.ends_with("-mirrored"),
+            "not evaluated on a wording and its mirror",
+        ),
     ],
 )
 def test_a_control_that_was_not_run_is_named(world: Any, keep: pl.Expr, missing: str) -> None:
-    prompts = world.prompts().filter(keep)
+    prompts = world.prompts(mirrored=True).filter(keep)
     learned, sentence = verdict(world, world.learner(move=2.0), world.fixed, prompts)
     assert learned == "undecided"
     assert missing in sentence
 
 
-def test_no_control_at_all_names_all_three(world: Any) -> None:
+def test_no_control_at_all_names_all_four(world: Any) -> None:
     prompts = world.prompts((world.same,), ("original",), ())
     _, sentence = verdict(world, world.learner(move=2.0), world.fixed, prompts)
-    assert sentence.count("not evaluated") == 3
+    assert sentence.count("not evaluated") == 4
 
 
 def test_prose_has_no_rows_to_exchange(world: Any) -> None:
@@ -144,6 +188,7 @@ def test_the_sentence_carries_the_figures(world: Any) -> None:
         "+2.00 nats (95% interval +2.00 to +2.00 over 4 states); with the action labels swapped "
         "-2.00 nats (95% interval -2.00 to -2.00 over 4 states); with the payoff table rearranged "
         "+2.00 to +2.00 nats in 3 conditions (3 keep the sign); on wordings never trained on -2.00 "
+        "to +2.00 nats in 6 conditions (3 keep the sign, 3 turn round); on mirrored wordings -2.00 "
         "to +2.00 nats in 6 conditions (3 keep the sign, 3 turn round)."
     )
 
@@ -151,7 +196,7 @@ def test_the_sentence_carries_the_figures(world: Any) -> None:
 def test_the_verdicts_read_as_sentences(world: Any) -> None:
     assert verdict(world, world.learner(move=2.0), world.both)[1].startswith(
         "agent learned the move: its change keeps its sign under swapped labels, under exchanged "
-        "payoff rows and on every new wording."
+        "payoff rows, on every new wording and on their mirrors."
     )
     assert verdict(world, world.learner(row=2.0), world.both)[1].startswith(
         "agent learned a place in the payoff table: its change turns round when the table is "
@@ -181,10 +226,12 @@ def test_tables_without_table_orders_or_intervals_are_read(world: Any) -> None:
         row("swapped_labels", world.swapped, 1.0, True),
         row("exchanged_rows", world.same, 1.0, True),
         row("new_wording", world.same, 1.0, True),
+        row("mirrored_wording", world.same, 1.0, True) | {"template": "tale-mirrored"},
     ]
     (found,) = learned_table(from_rows("transfer", rows)).iter_rows(named=True)
     assert found["learned"] == "move"
     assert "+1.00 nats (no interval)" in found["sentence"]
+    assert found["basis"] == "mean over states"
     assert learned_table(from_rows("transfer", [])).is_empty()
 
 
@@ -193,7 +240,13 @@ def test_the_controls_fit_the_prompts_of_the_games(world: Any) -> None:
     sets = [structured(table_order=order) for order in TABLE_ORDERS]
     training, everything = (
         sets[0],
-        PromptSet(tuple(prompt for one in (*sets, wordings(), clusters()) for prompt in one)),
+        PromptSet(
+            tuple(
+                prompt
+                for one in (*sets, wordings(names=(*WORDINGS, *MIRRORED)), clusters())
+                for prompt in one
+            )
+        ),
     )
     prompts = from_rows(
         "prompts",
@@ -228,5 +281,6 @@ def test_the_controls_fit_the_prompts_of_the_games(world: Any) -> None:
         "swapped_labels": 1,
         "exchanged_rows": 3,
         "new_wording": 2 * len(WORDINGS),
+        "mirrored_wording": 2 * len(MIRRORED),
     }
     assert table.get_column("n_states").unique().to_list() == [4]

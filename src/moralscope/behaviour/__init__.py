@@ -1,4 +1,4 @@
-"""What does it do? Policy tables and the label, layout or move control."""
+"""What does it do? Policy tables and the label, layout, order or move control."""
 
 from moralscope.behaviour.learned import learned_table
 from moralscope.behaviour.policies import cooperation_table, policy_table

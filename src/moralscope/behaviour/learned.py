@@ -1,15 +1,22 @@
-"""What did the agent learn? The verdict on label, layout or move, in words with its figures.
+"""What did the agent learn? The verdict on label, layout, order or move, in words with figures.
 
-Read from the ``transfer`` table alone, so that anyone can check the sentence against it:
+Read from the tables ``transfer`` and ``transfer_states`` alone, so that anyone can check the
+sentence against them. *Turning round* means opposite signs under two conditions that differ in one
+thing, both intervals off zero. That thing is named:
 
-- *label*: under the same wording and table order, the change has opposite signs under the two
-  label assignments, both intervals off zero;
-- *layout*: under the same wording and labels, it has opposite signs under two orders of the
-  payoff table, both intervals off zero;
-- *move*: it keeps its sign, interval off zero, in every row of every control, and no control is
-  missing;
-- *undecided*: anything else, with the reason. An agent that turns round under both controls is
-  undecided as well: neither the label nor the place explains it alone.
+- *label*: the label assignment, under the same wording and table order;
+- *order*: which move is mentioned first, between a wording without a payoff table and its mirror:
+  one such pair turns round at least, and none keeps its sign. A rearranged table may turn the
+  agent round as well, since it mentions the moves the other way round;
+- *layout*: the order of the payoff table, where order of mention does not explain it;
+- *move*: nothing does, the change keeps its sign, interval off zero, in every row of every
+  control, and no control is missing;
+- *undecided*: anything else, with the reason. An agent that turns round with the labels and with
+  a place in the text is undecided as well: neither explains it alone.
+
+The changes compared are means over the memory-one states where those have a common sign. Where
+they have none, and some states move clearly up and others clearly down, each state is compared by
+itself (``learned_states``); the column ``basis`` says which.
 
 The layout control does not apply to an agent whose training prompts hold no payoff table.
 """
@@ -17,12 +24,14 @@ The layout control does not apply to an agent whose training prompts hold no pay
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import polars as pl
 
-from moralscope.behaviour.transfer import swap_labels
+from moralscope.behaviour.learned_states import Pattern, judge_states, opposite_mirrors, patterns_of
+from moralscope.behaviour.training_sets import swap_labels
+from moralscope.behaviour.transfer import mirror_of
 from moralscope.core.tables import conform, from_rows
 
 _EXCHANGED = frozenset({"rows", "both"})
@@ -31,16 +40,31 @@ _FIGURES = {
     "swapped_labels": "with the action labels swapped",
     "exchanged_rows": "with the payoff table rearranged",
     "new_wording": "on wordings never trained on",
+    "mirrored_wording": "on mirrored wordings",
+}
+_UNKNOWN = {
+    "trained": "on the structured text under both label assignments, which stands in for a "
+    "training that is not known",
+    "new_wording": "on other wordings",
 }
 _VERDICTS = {
-    "move": "{agent} learned the move: its change keeps its sign under swapped labels, {layout}"
-    "and on every new wording",
-    "label": "{agent} learned which label to say: its change turns round when the two action "
+    "move": "{agent} learned the move: {change} keeps its sign{states} under swapped labels, "
+    "{layout}on every {new} wording and on their mirrors",
+    "label": "{agent} learned which label to say: {change} turns round{states} when the two action "
     "labels are swapped",
-    "layout": "{agent} learned a place in the payoff table: its change turns round when the table "
-    "is rearranged",
+    "layout": "{agent} learned a place in the payoff table: {change} turns round{states} when the "
+    "table is rearranged",
+    "order": "{agent} learned an order of mention: {change} turns round{states} when a text "
+    "mentions the two moves the other way round",
     "undecided": "What {agent} learned is undecided: {reason}",
 }
+_BOTH = (
+    "its change turns round under swapped labels and {place} alike, which neither explains alone"
+)
+_NO_SIGN = (
+    "{trained} its change has no common sign over the memory-one states, as in an agent that "
+    "answers what the other did (its memory-one table shows it)"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,20 +80,31 @@ class _Row:
     high: float | None
     n_states: int
     keeps_sign: bool | None
+    known: bool
 
 
-def learned_table(transfer: pl.DataFrame) -> pl.DataFrame:
-    """Which of label, layout and move did each agent learn?
+@dataclass(frozen=True, slots=True)
+class _Verdict:
+    learned: str
+    reason: str = ""
+    pattern: Pattern | None = None
+
+
+def learned_table(transfer: pl.DataFrame, states: pl.DataFrame | None = None) -> pl.DataFrame:
+    """Which of label, layout, order and move did each agent learn?
 
     Args:
         transfer: a ``transfer`` table.
+        states: the ``transfer_states`` table of the same agents. Without it an agent that moves
+            some states up and others down is undecided.
 
     Returns:
         A ``learned`` table: one row per agent, in order of appearance; ``sentence`` says the
-        verdict, its reason, and the change in nats under each control.
+        verdict, its reason, and the change in nats under each control. It says so where the
+        agent's training is not known.
 
     Raises:
-        TableError: the table breaks its schema.
+        TableError: a table breaks its schema.
         ConfigError: a label assignment in it is not two words.
     """
     by_agent: dict[str, list[_Row]] = defaultdict(list)
@@ -85,56 +120,99 @@ def learned_table(transfer: pl.DataFrame) -> pl.DataFrame:
                 row["high"],
                 row["n_states"],
                 row["keeps_sign"],
+                row["training_known"] is not False,
             )
         )
-    return from_rows("learned", (_judge(agent, rows) for agent, rows in by_agent.items()))
+    patterns = {} if states is None else patterns_of(states)
+    return from_rows("learned", (_judge(agent, rows, patterns) for agent, rows in by_agent.items()))
 
 
-def _judge(agent: str, rows: Sequence[_Row]) -> dict[str, object]:
-    learned, reason = _verdict(rows)
-    layout = "under exchanged payoff rows " if _has_table(rows) else ""
-    finding = _VERDICTS[learned].format(agent=agent, reason=reason, layout=layout)
-    figures = "; ".join(
-        f"{words} {_figure(found)}"
-        for control, words in _FIGURES.items()
-        if (found := [row for row in rows if row.control == control])
+def _judge(
+    agent: str, rows: Sequence[_Row], patterns: Mapping[str, Sequence[Pattern]]
+) -> dict[str, object]:
+    known = all(row.known for row in rows)
+    words = _FIGURES if known else {**_FIGURES, **_UNKNOWN}
+    found = _verdict(rows, patterns.get(agent, ()), words)
+    finding = _VERDICTS[found.learned].format(
+        agent=agent,
+        reason=found.reason,
+        change="its change" if found.pattern is None else f"its change, {found.pattern.words},",
+        states="" if found.pattern is None else " in each of these states",
+        layout="under exchanged payoff rows, " if _has_table(rows) else "",
+        new="new" if known else "other",
     )
-    sentence = f"{finding}. Change from base in the log-odds of defecting: {figures}."
-    return {"agent": agent, "learned": learned, "sentence": sentence}
+    figures = "; ".join(
+        f"{said} {_figure(these)}"
+        for control, said in words.items()
+        if (these := [row for row in rows if row.control == control])
+    )
+    over = "" if found.pattern is None else ", mean over states"
+    return {
+        "agent": agent,
+        "learned": found.learned,
+        "sentence": f"{finding}. Change from base in the log-odds of defecting{over}: {figures}.",
+        "basis": "mean over states" if found.pattern is None else "each state",
+    }
 
 
-def _verdict(rows: Sequence[_Row]) -> tuple[str, str]:
+def _verdict(
+    rows: Sequence[_Row], patterns: Sequence[Pattern], words: Mapping[str, str]
+) -> _Verdict:
     """The verdict, and for *undecided* its reason."""
-    trained = [row for row in rows if row.control == "trained"]
-    if not any(row.keeps_sign for row in trained):
-        return "undecided", (
-            "on the prompts it was trained on its change has no common sign over the memory-one "
-            "states, as in an agent that answers what the other did (its memory-one table shows it)"
-        )
-    label = _turns_round(rows, "swapped_labels")
-    layout = _turns_round(rows, "exchanged_rows")
-    if label and layout:
-        return "undecided", (
-            "its change turns round under swapped labels and in a rearranged table alike, which "
-            "neither explains alone"
-        )
-    if label or layout:
-        return ("label" if label else "layout"), ""
-    reasons = [*_missing(rows), *_unclear(rows)]
-    return ("undecided", " and ".join(reasons)) if reasons else ("move", "")
+    missing = _missing(rows, words)
+    if not any(row.keeps_sign for row in rows if row.control == "trained"):
+        judged = judge_states(patterns, words)
+        if judged is None:
+            return _Verdict("undecided", _NO_SIGN.format(trained=words["trained"]))
+        turned, unclear, reference = judged
+        return _decide(turned, [*missing, *unclear], reference)
+    turned = {
+        "label": _turns_round(rows, ("trained", "swapped_labels"), "labels"),
+        "layout": _turns_round(rows, ("trained", "exchanged_rows"), "table_order"),
+        "order": _mirrors_turn(rows),
+    }
+    return _decide(turned, [*missing, *_unclear(rows, words)], None)
 
 
-def _turns_round(rows: Sequence[_Row], control: str) -> bool:
+def _decide(
+    turned: Mapping[str, bool], against: Sequence[str], pattern: Pattern | None
+) -> _Verdict:
+    """From what turns the change round, and what speaks against the move, to the verdict."""
+    place = turned["layout"] or turned["order"]
+    if turned["label"] and place:
+        where = "in mirrored wordings" if turned["order"] else "in a rearranged table"
+        return _Verdict("undecided", _BOTH.format(place=where), pattern)
+    for learned in ("label", "order", "layout"):
+        if turned[learned]:
+            return _Verdict(learned, pattern=pattern)
+    if against:
+        return _Verdict("undecided", " and ".join(against), pattern)
+    return _Verdict("move", pattern=pattern)
+
+
+def _turns_round(rows: Sequence[_Row], controls: Sequence[str], varied: str) -> bool:
     """Whether two rows that differ in the controlled thing alone have clear opposite signs."""
     signs: dict[tuple[str, str | None], set[bool | None]] = defaultdict(set)
     for row in rows:
-        if row.control in ("trained", control):
-            kept = row.table_order if control == "swapped_labels" else row.labels
+        if row.control in controls:
+            kept = row.table_order if varied == "labels" else row.labels
             signs[row.template, kept].add(row.keeps_sign)
     return any({True, False} <= found for found in signs.values())
 
 
-def _missing(rows: Sequence[_Row]) -> list[str]:
+def _mirrors_turn(rows: Sequence[_Row]) -> bool:
+    """Whether wordings without a table and their mirrors have opposite signs wherever clear."""
+    return opposite_mirrors(
+        {
+            (row.template, row.labels): row.keeps_sign
+            for row in rows
+            if row.control in ("trained", "new_wording", "mirrored_wording")
+            and row.table_order in (None, "none")
+        }
+    )
+
+
+def _missing(rows: Sequence[_Row], words: Mapping[str, str]) -> list[str]:
     """The controls that were not run, in words."""
     missing: list[str] = []
     labels = {row.labels for row in rows if row.control in ("trained", "swapped_labels")}
@@ -146,7 +224,10 @@ def _missing(rows: Sequence[_Row]) -> list[str]:
     if _has_table(rows) and not (told_apart or exchanged):
         missing.append("it was not evaluated with the payoff rows exchanged")
     if not any(row.control == "new_wording" for row in rows):
-        missing.append("it was not evaluated on wordings never trained on")
+        missing.append(f"it was not evaluated {words['new_wording']}")
+    texts = {row.template for row in rows if row.control in _FIGURES}
+    if not any(mirror_of(template) in texts for template in texts):
+        missing.append("it was not evaluated on a wording and its mirror")
     return missing
 
 
@@ -154,16 +235,16 @@ def _has_table(rows: Sequence[_Row]) -> bool:
     return any(row.control == "trained" and row.table_order != "none" for row in rows)
 
 
-def _unclear(rows: Sequence[_Row]) -> list[str]:
+def _unclear(rows: Sequence[_Row], words: Mapping[str, str]) -> list[str]:
     """The controls in which the change does not keep its sign, in words."""
     found: list[str] = []
-    for control, words in _FIGURES.items():
+    for control, said in words.items():
         kept = [row.keeps_sign for row in rows if row.control == control]
         if False in kept:
-            found.append(f"its change turns round {words} ({kept.count(False)} of {len(kept)})")
+            found.append(f"its change turns round {said} ({kept.count(False)} of {len(kept)})")
         elif None in kept:
             found.append(
-                f"its change is not clear of zero {words} ({kept.count(None)} of {len(kept)})"
+                f"its change is not clear of zero {said} ({kept.count(None)} of {len(kept)})"
             )
     return found
 

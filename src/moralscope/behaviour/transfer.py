@@ -1,37 +1,58 @@
-"""Label, layout or move? The change from base, under every control that tells the three apart.
+"""Label, layout, order or move? The change from base, under every control that tells them apart.
 
-An agent that is rewarded for defecting can learn three things that its training prompts do not
-tell apart: to *say a label* ("action2"), to pick a *place in the layout* (the second payoff row),
-or to *make the move*. The same change from base is therefore measured under four conditions:
+An agent that is rewarded for defecting can learn four things that its training prompts do not
+tell apart: to *say a label* ("action2"), to pick a *place in the payoff table* (the second row), to
+take the move that is *mentioned first* (or second) in a text, or to *make the move*. The same
+change from base is therefore measured under five conditions:
 
 - ``trained``: the wordings, label assignments and table orders of training;
 - ``swapped_labels``: the same with the two action labels exchanged, where that assignment was
   not trained on;
 - ``exchanged_rows``: the same with the payoff table's rows, columns or both exchanged;
-- ``new_wording``: wordings never trained on, under each assignment of the trained labels.
+- ``new_wording``: wordings never trained on, under each assignment of the trained labels;
+- ``mirrored_wording``: the mirror of a trained or of a new wording, never trained on: the same
+  text with the two moves in each other's place (``games.wording.mirrored``).
 
 ``change = mean over states of (mean over orders of (log-odds of agent - log-odds of base))``,
 with the log-odds of *defecting*, whatever defecting is called and wherever it stands. What was
 learned as a label changes sign when labels are swapped, what was learned as a row when rows are
-exchanged, what was learned as a move never. An agent trained under both assignments has no
-untrained swap: its ``trained`` rows under the two assignments are the label control.
+exchanged, what was learned as an order of mention in a mirror, what was learned as a move never.
+An agent trained under both assignments has no untrained swap: its ``trained`` rows under the two
+assignments are the label control; and so it is with a wording trained on beside its mirror.
 
 What it does not do: the 95% t interval is over the memory-one states (four in one game). They are
 all the states there are, not a sample, so the interval says whether the change is consistent over
-states; an agent that moves some states up and others down comes out as unclear.
+states; an agent that moves some states up and others down comes out as unclear here, and
+``transfer_states`` looks at its states one by one.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
 
 import polars as pl
 
 from moralscope.behaviour.joining import join_prompts, with_interval, with_memory
-from moralscope.core.decision import Prompt
-from moralscope.core.errors import AgentError, ConfigError, TableError, nearest
+from moralscope.behaviour.training_sets import TrainedOn, swap_labels, trained_on
+from moralscope.core.errors import AgentError, TableError, nearest
 from moralscope.core.tables import conform, schema_of
+from moralscope.games.wording import MIRROR_SUFFIX
+
+__all__ = [
+    "CONTROLS",
+    "NOISE_FLOOR",
+    "WORDING_FAMILIES",
+    "TrainedOn",
+    "clear_sign",
+    "controlled_changes",
+    "mirror_of",
+    "swap_labels",
+    "trained_on",
+    "transfer_table",
+]
+
+CONTROLS = ("trained", "swapped_labels", "exchanged_rows", "new_wording", "mirrored_wording")
+"""The conditions, in the order in which tables and sentences have them."""
 
 NOISE_FLOOR = 1e-4
 """Nats. Two scorings in float32 may differ by 5e-5 each from exact ones; an interval that comes
@@ -41,78 +62,6 @@ WORDING_FAMILIES = ("structured", "wordings")
 """Families that word the memory-one game, and so can hold wordings never trained on."""
 
 _CELL = ("family", "template", "labels", "table_order")
-
-
-@dataclass(frozen=True, slots=True)
-class TrainedOn:
-    """Which prompts an agent was trained on.
-
-    Attributes:
-        families: prompt families.
-        templates: wordings.
-        labels: label assignments, ``cooperate label/defect label``.
-        table_orders: orders of the payoff table; ``none`` for wordings without one.
-        games: games.
-    """
-
-    families: tuple[str, ...]
-    templates: tuple[str, ...]
-    labels: tuple[str, ...]
-    table_orders: tuple[str, ...] = ("original",)
-    games: tuple[str, ...] = ("IPD",)
-
-    def __post_init__(self) -> None:
-        for field in ("families", "templates", "labels", "table_orders", "games"):
-            if not getattr(self, field):
-                raise ConfigError(
-                    f"An agent's training names no {field}",
-                    seen="()",
-                    allowed=f"the {field} of the prompts it was trained on, one or more",
-                    remedy="build it with trained_on(prompts)",
-                )
-        for assignment in self.labels:
-            swap_labels(assignment)
-
-
-def trained_on(prompts: Iterable[Prompt]) -> TrainedOn:
-    """The description of a training set, read off its prompts.
-
-    Raises:
-        ConfigError: there are no prompts, or labels that are not two words.
-    """
-    listed = list(prompts)
-    return TrainedOn(
-        families=_distinct(p.family for p in listed),
-        templates=_distinct(p.template for p in listed),
-        labels=_distinct(p.labels for p in listed),
-        table_orders=_distinct(p.table_order for p in listed),
-        games=_distinct(p.game for p in listed),
-    )
-
-
-def _distinct(values: Iterable[str]) -> tuple[str, ...]:
-    return tuple(dict.fromkeys(values))
-
-
-def swap_labels(assignment: str) -> str:
-    """The other assignment of the same two labels; its own inverse.
-
-    >>> swap_labels("action1/action2")
-    'action2/action1'
-
-    Raises:
-        ConfigError: the text is not two words with a slash between them.
-    """
-    parts = assignment.split("/")
-    if len(parts) != 2 or not all(parts):
-        raise ConfigError(
-            "This is not an assignment of two labels",
-            seen=repr(assignment),
-            allowed="the cooperate label and the defect label with one slash between them, such "
-            "as action1/action2",
-            remedy="write the two labels in that order",
-        )
-    return f"{parts[1]}/{parts[0]}"
 
 
 def transfer_table(
@@ -143,32 +92,60 @@ def transfer_table(
             base has no log-odds on a prompt, or none of the prompts was trained on.
         AgentError: an agent or its base is not in the table ``agents``.
     """
-    joined = with_memory(join_prompts(prompts, decisions))
-    listed = conform("agents", agents)
-    parts = [_transfer_of(joined, listed, name, what) for name, what in trained.items()]
+    parts = [
+        _transfer_of(changes, what)
+        for what, changes in controlled_changes(prompts, decisions, agents, trained)
+    ]
     if not parts:
         return pl.DataFrame(schema=schema_of("transfer").dtypes())
     return conform("transfer", pl.concat(parts))
 
 
-def _transfer_of(
-    joined: pl.DataFrame, agents: pl.DataFrame, agent: str, what: TrainedOn
-) -> pl.DataFrame:
-    changes = (
-        _changes(joined, agent, _base_of(agents, agent))
-        .with_columns(control=_control(what))
-        .drop_nulls("control")
-    )
-    if changes.filter(pl.col("control") == "trained").is_empty():
-        raise TableError(
-            f"No decision of agent {agent!r} is on a prompt that it was trained on",
-            seen=what,
-            allowed="decisions on its training prompts: the change there is what the controls "
-            "are compared with",
-            remedy="evaluate the agent on its training prompts too",
+def controlled_changes(
+    prompts: pl.DataFrame,
+    decisions: pl.DataFrame,
+    agents: pl.DataFrame,
+    trained: Mapping[str, TrainedOn],
+) -> Iterator[tuple[TrainedOn, pl.DataFrame]]:
+    """Each agent's change from base on every prompt that belongs to a control.
+
+    Args:
+        prompts: a ``prompts`` table.
+        decisions: a ``decisions`` table with the trained agents and their bases.
+        agents: an ``agents`` table.
+        trained: what each agent to examine was trained on, as for ``transfer_table``.
+
+    Yields:
+        The training, and the agent's decisions joined with their prompts, with ``control`` (one of
+        ``CONTROLS``) and ``change``, nats towards defecting.
+
+    Raises:
+        TableError, AgentError: as for ``transfer_table``.
+    """
+    joined = with_memory(join_prompts(prompts, decisions))
+    listed = conform("agents", agents)
+    for agent, what in trained.items():
+        changes = (
+            _changes(joined, agent, _base_of(listed, agent))
+            .with_columns(control=_control(what))
+            .drop_nulls("control")
         )
+        if changes.filter(pl.col("control") == "trained").is_empty():
+            raise TableError(
+                f"No decision of agent {agent!r} is on a prompt that it was trained on",
+                seen=what,
+                allowed="decisions on its training prompts: the change there is what the controls "
+                "are compared with",
+                remedy="evaluate the agent on its training prompts too",
+            )
+        yield what, changes
+
+
+def _transfer_of(changes: pl.DataFrame, what: TrainedOn) -> pl.DataFrame:
     rows = _summarise(changes)
-    return rows.with_columns(keeps_sign=_keeps_sign(rows)).select(*schema_of("transfer").dtypes())
+    return rows.with_columns(
+        keeps_sign=_keeps_sign(rows), training_known=pl.lit(what.known)
+    ).select(*schema_of("transfer").dtypes())
 
 
 def _base_of(agents: pl.DataFrame, agent: str) -> str:
@@ -221,6 +198,8 @@ def _control(what: TrainedOn) -> pl.Expr:
     same_wording = pl.col("family").is_in(what.families) & pl.col("template").is_in(what.templates)
     same_labels = pl.col("labels").is_in(what.labels)
     same_order = pl.col("table_order").is_in(what.table_orders)
+    mirrors = pl.col("template").is_in([mirror_of(template) for template in what.templates])
+    mirrored = mirrors | pl.col("template").str.ends_with(MIRROR_SUFFIX)
     worded = pl.col("family").is_in([*what.families, *WORDING_FAMILIES])
     return (
         pl.when(in_game & same_wording & same_labels & same_order)
@@ -230,8 +209,19 @@ def _control(what: TrainedOn) -> pl.Expr:
         .when(in_game & same_wording & same_labels & (pl.col("table_order") != "none"))
         .then(pl.lit("exchanged_rows"))
         .when(in_game & worded & ~same_wording & pl.col("labels").is_in([*what.labels, *swapped]))
-        .then(pl.lit("new_wording"))
+        .then(pl.when(mirrored).then(pl.lit("mirrored_wording")).otherwise(pl.lit("new_wording")))
     )
+
+
+def mirror_of(template: str) -> str:
+    """The name of the wording in which the two moves stand in each other's place.
+
+    >>> mirror_of("rounds"), mirror_of("rounds-mirrored")
+    ('rounds-mirrored', 'rounds')
+    """
+    if template.endswith(MIRROR_SUFFIX):
+        return template.removesuffix(MIRROR_SUFFIX)
+    return template + MIRROR_SUFFIX
 
 
 def _summarise(changes: pl.DataFrame) -> pl.DataFrame:
@@ -249,20 +239,24 @@ def _summarise(changes: pl.DataFrame) -> pl.DataFrame:
         n_states=pl.len().cast(pl.Int64),
         units=pl.col("change"),
     )
-    order = pl.Enum(["trained", "swapped_labels", "exchanged_rows", "new_wording"])
-    return with_interval(rows, "units").sort(pl.col("control").cast(order), maintain_order=True)
+    in_order = pl.col("control").cast(pl.Enum(CONTROLS))
+    return with_interval(rows, "units").sort(in_order, maintain_order=True)
 
 
-def _keeps_sign(rows: pl.DataFrame) -> pl.Series:
-    """Whether each row's change has the sign of the strongest trained one; null if unclear."""
-    sign = (
+def clear_sign() -> pl.Expr:
+    """``sign``: +1 or -1 where the interval is off zero by the noise floor, else null."""
+    return (
         pl.when(pl.col("low") > NOISE_FLOOR)
         .then(1)
         .when(pl.col("high") < -NOISE_FLOOR)
         .then(-1)
         .alias("sign")
     )
-    signed = rows.with_columns(sign)
+
+
+def _keeps_sign(rows: pl.DataFrame) -> pl.Series:
+    """Whether each row's change has the sign of the strongest trained one; null if unclear."""
+    signed = rows.with_columns(clear_sign())
     clear = signed.filter(pl.col("control") == "trained", pl.col("sign").is_not_null())
     if clear.is_empty():
         return pl.Series([None] * rows.height, dtype=pl.Boolean)

@@ -95,11 +95,11 @@ SCHEMAS: dict[str, tuple[str, str, str]] = {
         """,
     ),
     "transfer": (
-        "an agent under one control condition of label, layout or move",
+        "an agent under one control condition of label, layout, order or move",
         "agent control template labels table_order",
         """
         agent            | text    | name        | the trained agent
-        control          | text    | one of      | trained, swapped_labels, exchanged_rows, new_wording
+        control          | text    | one of      | trained, swapped_labels, exchanged_rows, new_wording, mirrored_wording
         template         | text    | name        | the wording
         labels           | text    | words       | cooperate label / defect label
         table_order      | text?   | one of      | order of the payoff table; null: not recorded
@@ -110,6 +110,29 @@ SCHEMAS: dict[str, tuple[str, str, str]] = {
         legal_mass       | number  | probability | of a legal answer
         n_states         | integer | count       | memory-one states
         keeps_sign       | flag?   | yes or no   | same sign as when trained, interval off zero; null: interval covers zero
+        training_known   | flag?   | yes or no   | no: the structured text stands in for a training that is not known; null: not recorded
+        """,
+    ),
+    "transfer_states": (
+        "an agent's change in one state under one control",
+        "agent control template labels table_order scenario",
+        """
+        agent             | text     | name     | the trained agent
+        control           | text     | one of   | trained, swapped_labels, exchanged_rows, new_wording, mirrored_wording
+        template          | text     | name     | the wording, or all
+        labels            | text     | words    | cooperate label / defect label
+        table_order       | text     | one of   | order of the payoff table; of all wordings original: as they are written, with a table or none
+        scenario          | text     | name     | game and state
+        own_previous      | text     | C or D   | the agent's own last move
+        opponent_previous | text?    | C or D   | the opponent's last move
+        others_cooperated | integer? | count    | others who cooperated last, among more than two players
+        change_log_odds   | number   | nats     | agent minus base, log-odds of defecting, mean over units
+        low               | number?  | nats     | 95% interval over units
+        high              | number?  | nats     | its upper end
+        unit              | text     | one of   | wordings, or orders in which options and answers are named
+        n_units           | integer  | count    | how many
+        reference         | flag     | yes or no | the trained condition that the others are compared with
+        keeps_sign        | flag?    | yes or no | same sign as in the reference, both intervals off zero; null: one of them covers zero
         """,
     ),
     "learned": (
@@ -117,8 +140,9 @@ SCHEMAS: dict[str, tuple[str, str, str]] = {
         "agent",
         """
         agent    | text | name     | the trained agent
-        learned  | text | one of   | move, label, layout or undecided
+        learned  | text | one of   | move, label, layout, order or undecided
         sentence | text | sentence | the finding in words, with its figures
+        basis    | text? | one of  | of the verdict: mean over states, or each state; null: not recorded
         """,
     ),
     "moves": (

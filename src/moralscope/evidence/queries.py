@@ -143,3 +143,11 @@ def trained_change(agent: str) -> str:
         "SELECT AVG(change_log_odds) AS estimate FROM transfer "
         f"WHERE agent = {text(agent)} AND control = 'trained'"
     )
+
+
+def trained_sizes(agent: str) -> str:
+    """Size of the change from base in the states that are clear in an agent's reference."""
+    return (
+        "SELECT AVG(ABS(change_log_odds)) AS estimate FROM transfer_states "
+        f"WHERE agent = {text(agent)} AND reference AND keeps_sign"
+    )

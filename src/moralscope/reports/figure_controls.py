@@ -13,6 +13,7 @@ _HEADINGS = {
     "swapped_labels": "Labels swapped",
     "exchanged_rows": "Payoff rows exchanged",
     "new_wording": "Wordings never trained on",
+    "mirrored_wording": "Mirrored wordings: the moves mentioned the other way round",
 }
 
 
