@@ -97,7 +97,7 @@ class AxelrodPlayer:
 
     def __init__(self, name: str, rng: np.random.Generator) -> None:
         strategy = _strategy(name)
-        axelrod = _library()
+        axelrod = library()
         self._strategy: Any = strategy()
         points = axelrod.Game(r=3, s=0, t=4, p=1)
         # Length -1 is the library's word for a game whose end nobody knows.
@@ -117,9 +117,9 @@ class AxelrodPlayer:
             own_previous: what its own move became where noise may have turned it; None for the
                 move that it made.
         """
-        theirs = getattr(_library().Action, agent_previous)
+        theirs = getattr(library().Action, agent_previous)
         if own_previous is not None:
-            self._last = getattr(_library().Action, own_previous)
+            self._last = getattr(library().Action, own_previous)
         self._strategy.update_history(self._last, theirs)
         self._agent.update_history(theirs, self._last)
         self._last = self._strategy.strategy(self._agent)
@@ -130,7 +130,12 @@ def _move(action: Any) -> Move:
     return "C" if action.name == "C" else "D"
 
 
-def _library() -> Any:
+def library() -> Any:
+    """The library itself, imported when it is first asked for.
+
+    Raises:
+        DependencyError: it is not installed.
+    """
     try:
         return importlib.import_module("axelrod")
     except ModuleNotFoundError as cause:
@@ -161,7 +166,7 @@ def _strategy(name: str) -> Any:
 @cache
 def _strategies() -> Mapping[str, Any]:
     # All that keep the rules: none that reads or changes the other player's program.
-    classes = _library().strategies
+    classes = library().strategies
     by_class = {_key(each.__name__): each for each in classes}
     return by_class | {_key(each.name): each for each in classes}
 
