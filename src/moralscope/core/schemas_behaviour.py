@@ -6,6 +6,19 @@ The form is described in ``core.schemas``.
 from __future__ import annotations
 
 SCHEMAS: dict[str, tuple[str, str, str]] = {
+    "trained_on": (
+        "what an agent was trained on",
+        "agent",
+        """
+        agent        | text | name  | a trained agent
+        known        | flag | yes or no | whether its training is known; if not, what follows is what it is compared on
+        families     | text | list  | prompt families, joined by commas
+        templates    | text | list  | wordings
+        labels       | text | list  | label assignments, cooperate label / defect label
+        table_orders | text | list  | orders of the payoff table
+        games        | text | list  | games
+        """,
+    ),
     "generalisation": (
         "an agent in a game under one presentation",
         "agent game labels table_order",
@@ -127,7 +140,10 @@ SCHEMAS: dict[str, tuple[str, str, str]] = {
         total_share | number? | share  | with every interaction that the factor takes part in; null for interactions
         low         | number? | share  | 95% interval of share: jackknife over wordings; null where undefined
         high        | number? | share  | its upper end
-        levels      | integer | count  | of the factor
+        effect      | number? | nats   | of label and order: mean log-odds (probability for scripted policies) under the labels as given minus swapped, or with the later label named first minus the earlier
+        effect_low  | number? | nats   | 95% t interval of effect over wordings
+        effect_high | number? | nats   | its upper end
+        levels      | integer | count  | of the factor; combinations for interactions
         n_prompts   | integer | count  | prompts of the design
         """,
     ),
@@ -187,14 +203,16 @@ SCHEMAS: dict[str, tuple[str, str, str]] = {
     ),
     "matches": (
         "a match, round by round",
-        "game first second repetition",
+        "game labels noise first second repetition",
         """
         game         | text    | name   | the game, as the first player sees it
+        labels       | text    | words  | the two labels; the agents' policies average over their assignments
+        noise        | number  | probability | that a move is turned into the other one
         first        | text    | name   | a player
         second       | text    | name   | the other
         repetition   | integer | count  | from 0; deterministic pairs have one
         rounds       | integer | count  | played
-        first_moves  | text    | moves  | C or D, a letter a round; x: an illegal answer
+        first_moves  | text    | moves  | as played, C or D, a letter a round; x: an illegal answer, which repeats the last move
         second_moves | text    | moves  | the same
         first_score  | number  | points | mean a round
         second_score | number  | points | mean a round
@@ -202,9 +220,11 @@ SCHEMAS: dict[str, tuple[str, str, str]] = {
     ),
     "standings": (
         "a player in a round-robin tournament",
-        "game player",
+        "game labels noise player",
         """
-        game        | text    | name   | the game
+        game        | text    | name   | the game; where seats differ, players are scored in its first
+        labels      | text    | words  | the two labels; the agents' policies average over their assignments
+        noise       | number  | probability | that a move is turned into the other one
         player      | text    | name   | an agent or a strategy
         kind        | text    | one of | agent, native or axelrod
         rank        | integer | count  | 1: the highest score
@@ -219,24 +239,28 @@ SCHEMAS: dict[str, tuple[str, str, str]] = {
     ),
     "dynamics": (
         "a player's share in a population, at one time",
-        "game process player time",
+        "game labels noise process player time",
         """
         game    | text   | name   | the game
+        labels  | text   | words  | the two labels; the agents' policies average over their assignments
+        noise   | number | probability | that a move is turned into the other one
         process | text   | name   | replicator
         player  | text   | name   | an agent or a strategy
-        time    | number | time   | in units of the inverse payoff
+        time    | number | 1 / points | of the process
         share   | number | share  | of the population
         """,
     ),
     "fixation": (
         "an invader in a resident population",
-        "game invader resident population",
+        "game labels noise invader resident population selection",
         """
         game       | text    | name   | the game
+        labels     | text    | words  | the two labels; the agents' policies average over their assignments
+        noise      | number  | probability | that a move is turned into the other one
         invader    | text    | name   | one player of this kind
         resident   | text    | name   | all others
         population | integer | count  | players
-        selection  | number  | points | intensity: fitness is exp(selection * payoff)
+        selection  | number  | 1 / points | intensity: fitness is exp(selection * payoff)
         fixation   | number  | probability | that the invader's kind takes over (Moran process, exact)
         neutral    | number  | probability | the same without selection, 1 / population
         """,
@@ -249,11 +273,11 @@ SCHEMAS: dict[str, tuple[str, str, str]] = {
         prompt       | text    | name   | to what
         sample       | integer | count  | from 0
         answer       | text    | text   | as generated, answer stem left out
-        strict       | text    | one of | positive, negative or illegal: exactly an option
+        strict       | text    | one of | positive, negative or illegal: exactly an option, read to the length of the longest one
         tolerant     | text    | one of | positive, negative or illegal: the first option named, whatever stands around it
         finished     | flag    | yes or no | whether the model ended its answer
-        log_p        | number  | nats   | of the answer's tokens
-        n_tokens     | integer | count  | tokens
+        log_p        | number  | nats   | of the answer's tokens, with the one that ends it
+        n_tokens     | integer | count  | tokens, with the one that ends it
         """,
     ),
     "transcripts": (
@@ -277,15 +301,15 @@ SCHEMAS: dict[str, tuple[str, str, str]] = {
         agent           | text    | name        | who answers
         family          | text    | name        | prompt family
         parser          | text    | one of      | strict or tolerant
-        expected        | number? | share       | of positive among legal answers, from the log-odds
-        observed        | number? | share       | of positive among legal answers, sampled; null: none legal
+        expected        | number? | share       | P(positive given legal) by the log-odds, mean over prompts
+        observed        | number? | share       | of positive among legal answers, mean over prompts; null: none legal
         low             | number? | share       | 95% interval of observed minus expected over prompts
         high            | number? | share       | its upper end
         legal_expected  | number  | share       | legal mass
         legal_observed  | number  | share       | of sampled answers that were legal
         correlation     | number? | correlation | of the sampled share with P(positive given legal) over prompts; null without spread
         p               | number? | probability | exact test that samples are drawn from the probabilities scored
-        n_prompts       | integer | count       | prompts
+        n_prompts       | integer | count       | prompts with a legal answer and defined log-odds: those that shares are over
         n_answers       | integer | count       | sampled answers
         """,
     ),
@@ -310,12 +334,12 @@ SCHEMAS: dict[str, tuple[str, str, str]] = {
         "agent measure",
         """
         agent   | text    | name   | the agent
-        measure | text    | name   | kl, perplexity, length, repetition, finished, unrelated_decisions
+        measure | text    | one of | kl, perplexity, length, repetition, distinct, finished or unrelated_decisions
         unit    | text    | name   | of the value
         value   | number  | unit   | of the agent
-        base    | number? | unit   | the base's; null for the base itself
+        base    | number? | unit   | the base's; null for the base itself, and for what compares the two
         change  | number? | unit   | value minus base
-        low     | number? | unit   | 95% t interval of the change over texts (of the value for kl)
+        low     | number? | unit   | 95% t interval over texts: of the change, of the value where base is null
         high    | number? | unit   | its upper end
         n_units | integer | count  | texts or prompts
         """,

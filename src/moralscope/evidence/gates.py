@@ -4,8 +4,9 @@ Each gate states what it measured, the threshold, and what to do: *liveness* (do
 do what it did when it was trained), *duplicates* (prompts and sites that are copies), *dead sites*
 and *dead channel* (never reached, never fired), *resolution* (more than rounding), *completeness*
 (do the parts sum to the whole), *noise floor* (is a patch with nothing to change zero),
-*approximation* (do estimates agree with exact patches) and *undefined values*. A gate that cannot
-be judged has ``passed`` null: not available is not passed.
+*approximation* (do estimates agree with exact patches), *metric agreement* (do sampled answers
+follow the log-odds) and *undefined values*. A gate that cannot be judged has ``passed`` null: not
+available is not passed.
 
 Liveness: ``b = sum(dm du) / sum(du^2)``, d being agent minus base in log-odds, m as measured and u
 as stored when the agent was trained; b is 1 for an intact agent and 0 for a dead one.
@@ -20,6 +21,7 @@ import numpy as np
 import polars as pl
 
 from moralscope.core.tables import from_rows
+from moralscope.evidence.agreement_gates import judge_agreement
 from moralscope.evidence.approximation_gates import judge_approximations
 from moralscope.evidence.designs import base_of, trained_agents
 from moralscope.evidence.resampling import Array
@@ -75,10 +77,11 @@ def judge_gates(tables: Mapping[str, pl.DataFrame]) -> pl.DataFrame:
         TableError: a table does not follow its schema, or a sweep lacks sites on some prompts.
     """
     known = checked(tables)
-    gates = [*_behaviour(known), *_prompts(known), *_completeness(known), *_noise(known)]
+    gates = [*_behaviour(known), *_prompts(known), *_labels(known)]
+    gates += [*_completeness(known), *_noise(known)]
     rows = [gate.row() for gate in gates]
     rows += [*judge_sites(known), *(gate.row() for gate in _attention(known))]
-    rows += judge_approximations(known)
+    rows += [*judge_approximations(known), *judge_agreement(known)]
     return from_rows("gates", rows)
 
 
@@ -219,6 +222,25 @@ def _prompts(tables: Tables) -> Iterator[Gate]:
         else f"{shared} texts stand in more than one scenario, so the scenarios are not separate "
         "units of replication; give each its own texts.",
     )  # fmt: skip
+
+
+def _labels(tables: Tables) -> Iterator[Gate]:
+    """Whether each trained agent is asked with the labels that it was trained with."""
+    if "trained_on" not in tables or "prompts" not in tables:
+        return
+    asked = set(tables["prompts"].get_column("labels").to_list())
+    known = tables["trained_on"].filter(pl.col("known"))
+    for agent, labels in known.select("agent", "labels").iter_rows():
+        trained = str(labels).split(",")
+        absent = [assignment for assignment in trained if assignment not in asked]
+        advice = (
+            f"It is asked with the labels that it was trained with ({', '.join(trained)})."
+            if not absent
+            else f"It was trained with {', '.join(absent)}, which no prompt here uses: what it does "
+            "with other labels may be another thing than what it learned. Ask with its own labels "
+            "too."
+        )
+        yield Gate("trained labels", agent, float(len(absent)), 0.0, not absent, advice)
 
 
 def _completeness(tables: Tables) -> Iterator[Gate]:
