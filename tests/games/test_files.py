@@ -54,6 +54,7 @@ def drawn_sets(draw):
                     positive=Option(names[0], tuple(forms[:1])),
                     negative=Option(names[1], tuple(forms[1:])),
                     spans=tuple(spans),
+                    chat_template=draw(st.booleans()),
                 ),
                 game=draw(small),
                 scenario=draw(small),

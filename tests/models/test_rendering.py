@@ -1,13 +1,15 @@
 """What the model reads, and what is refused at the seam between prompt and answer."""
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
 import tiny
 from hypothesis import given
 from hypothesis import strategies as st
+from jinja2 import TemplateError
 
-from moralscope.core.decision import Decision, Message, Option, Prompt
+from moralscope.core.decision import Decision, Message, Option, Prompt, Span
 from moralscope.core.errors import PromptError
 from moralscope.core.hashing import sha256_text
 from moralscope.models.rendering import encode, encode_all, render
@@ -38,6 +40,49 @@ def test_a_chat_is_its_template_with_generation_prompt_and_stem():
     assert text == (
         "<|system|>You play a game.</s><|user|>choose action1 or action2</s><|assistant|>I choose"
     )
+
+
+def refusing(role: str) -> Any:
+    """A tokenizer whose chat template refuses messages of a role."""
+    tokenizer = tiny.tiny_tokenizer()
+    tokenizer.chat_template = (
+        "{% for m in messages %}{% if m['role'] == '"
+        + role
+        + "' %}{{ raise_exception('no such role') }}{% endif %}"
+        "<|{{ m['role'] }}|>{{ m['content'] }}</s>{% endfor %}<|assistant|>"
+    )
+    return tokenizer
+
+
+def test_a_system_message_that_a_template_refuses_begins_the_first_message():
+    prompt = ask()
+    at = prompt.decision.messages[1].content.index("action2")
+    spanned = replace(
+        prompt,
+        decision=replace(
+            prompt.decision, spans=(Span("who", 0, 4, 8), Span("labels", 1, at, at + 7))
+        ),
+    )
+    read = encode(refusing("system"), spanned)
+    assert read.text == (
+        "<|user|>You play a game.\n\nchoose action1 or action2</s><|assistant|>I choose"
+    )
+    words = {
+        category: "".join(read.text[slice(*read.offsets[i])] for i in tokens).strip()
+        for category, tokens in read.spans
+    }
+    assert words == {"who": "play", "labels": "action2"}
+
+
+def test_a_template_that_refuses_other_messages_is_not_talked_out_of_it():
+    for decision in (
+        ask().decision,
+        replace(ask().decision, messages=ask().decision.messages[1:]),
+        replace(ask().decision, messages=ask().decision.messages[:1]),
+    ):
+        role = decision.messages[-1].role
+        with pytest.raises(TemplateError, match="no such role"):
+            render(refusing(role), decision)
 
 
 def test_without_a_template_the_contents_stand_one_per_line():

@@ -21,6 +21,7 @@ from moralscope.games.encounters import (
     round_of,
     visits,
 )
+from moralscope.games.family_files import read_family
 from moralscope.games.family_sets import FAMILIES, families, family_prompts
 from moralscope.games.files import read_prompts, write_prompts
 from moralscope.games.framing import FRAMINGS, Framing, framings
@@ -167,6 +168,7 @@ __all__ = [
     "pair_round",
     "payoff",
     "public_goods_prompts",
+    "read_family",
     "read_prompts",
     "render",
     "render_group",

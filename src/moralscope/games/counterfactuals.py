@@ -30,6 +30,7 @@ from typing import Literal, TypeGuard, get_args
 
 from moralscope.core.decision import Decision, Move, Prompt, PromptSet
 from moralscope.core.errors import ConfigError, PromptError, nearest
+from moralscope.games.family_sets import FAMILIES
 from moralscope.games.matrices import MOVES, PAIRS, Game, get_game
 from moralscope.games.prompts import compose
 from moralscope.games.states import State
@@ -50,6 +51,11 @@ _TEXTS: Mapping[tuple[str, str], tuple[Wording, str | None]] = MappingProxyType(
         for wording in (*IPD_WORDINGS, *MIRRORED_WORDINGS)
     }
     | {("clusters", wording.name): (wording, None) for wording in CLUSTER_WORDINGS}
+    | {
+        (name, wording.name): (wording, None)
+        for name, texts in FAMILIES.items()
+        for wording in texts
+    }
     | {
         ("scenarios", wording.name): (wording, story)
         for story, (_, texts) in SCENARIOS.items()
@@ -116,7 +122,7 @@ def counterpart(prompt: Prompt, change: Change) -> Prompt:
     Raises:
         ConfigError: there is no such change.
         PromptError: the prompt does not have what is to be changed, is not one of the package's
-            own, or tells a story that the change would contradict.
+            own, or tells a story that the change would contradict, or nothing that it would change.
     """
     if not _is_change(change):
         raise _no_such_change(change, CHANGES)
@@ -142,7 +148,15 @@ def counterpart(prompt: Prompt, change: Change) -> Prompt:
             allowed="texts that are written for every state, or the change labels",
             remedy="use prompts of the families structured, wordings or clusters",
         )
-    return compose(family, wording, _changed(scene, change), labels, story=story)
+    made = compose(family, wording, _changed(scene, change), labels, story=story)
+    if made.decision.messages == prompt.decision.messages:
+        raise PromptError(
+            f"Changing {change} would leave the text of prompt {prompt.name!r} as it is",
+            seen=f"family {prompt.family!r}, template {prompt.template!r}",
+            allowed=f"texts that depend on {change}",
+            remedy="use prompts of the families structured, wordings or clusters",
+        )
+    return made
 
 
 def counterfactual_pairs(prompts: PromptSet, change: str) -> tuple[Pair, ...]:
@@ -253,16 +267,17 @@ def _origin(
     """
     bare = replace(prompt, counterfactual_of=None, change=None)
     text = _TEXTS.get((prompt.family, prompt.template))
-    own, opponent = prompt.own_previous, prompt.opponent_previous
     known = _tells_a_game(prompt) and {prompt.option_order, prompt.answer_order} <= {0, 1}
-    if text is not None and own is not None and opponent is not None and known:
+    if text is not None and known:
         wording, story = text
+        # Of a last move that the text omits the scene may say anything.
+        state = State(prompt.own_previous or "C", prompt.opponent_previous or "C")
         order: TableOrder = "original"
         if _is_table_order(prompt.table_order):
             order = prompt.table_order
         words = _labels_of(prompt.decision)
         scene = Scene(
-            game_of(prompt), State(own, opponent), words,
+            game_of(prompt), state, words,
             prompt.option_order, prompt.answer_order, order, bool(prompt.decision.stem),
         )  # fmt: skip
         for labels in (words, (words[1], words[0])):

@@ -93,7 +93,7 @@ def family_prompts(
     labels: tuple[str, str] = LABELS,
     assignments: Sequence[Assignment] = ASSIGNMENTS,
 ) -> tuple[Prompt, ...]:
-    """Texts of one family, each fully crossed, every question once.
+    """Texts of one family, each fully crossed, every question of a text once.
 
     Args:
         family: its name, the ``family`` column of every table.
@@ -112,12 +112,14 @@ def family_prompts(
         ConfigError: there is no such assignment.
     """
     words = assigned(labels, assignments)
-    asked: dict[object, Prompt] = {}
+    made: list[Prompt] = []
     for text in texts:
+        asked: dict[object, Prompt] = {}
         for now, order, state in product(words, (0, 1), told_states(text)):
             prompt = compose(family, text, Scene(game, state, now, order, order), labels)
             asked.setdefault(prompt.decision.question, prompt)
-    return tuple(asked.values())
+        made += asked.values()
+    return tuple(made)
 
 
 def told_states(text: Wording) -> tuple[State, ...]:

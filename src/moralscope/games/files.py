@@ -13,6 +13,7 @@ An entry is one decision with any two named options:
 needed; the rest is optional. A scenario is the unit of replication: entries that are variants of
 one situation should name the same one, and an entry without is its own. Spans are given by the
 words that they cover: all occurrences, or the one that ``occurrence`` counts (from 0).
+A system message is one of ``messages``; ``chat_template: false`` does without the model's template.
 
 An entry may say ``counterfactual_of: refund-1`` and, in words of one's own, what was changed
 (``change: deadline``). Activity can then be patched from it into the prompt of that name.
@@ -78,6 +79,7 @@ class _Entry(_Strict):
     positive: _Option
     negative: _Option
     spans: list[_Span] = []
+    chat_template: bool = True
     game: str = "user"
     scenario: str | None = None
     family: str = "user"
@@ -111,7 +113,7 @@ def read_prompts(path: Path) -> PromptSet:
     seen: dict[str, str] = {}
     for place, raw in entries:
         entry = validate(_Entry, raw, f"{path}, {place}", PromptError)
-        with _located(f"{path}, {place}"):
+        with located(f"{path}, {place}"):
             prompt = _prompt(entry)
             if prompt.name in seen:
                 raise PromptError(
@@ -123,9 +125,9 @@ def read_prompts(path: Path) -> PromptSet:
         seen[prompt.name] = place
         prompts.append(prompt)
     for prompt in prompts:
-        with _located(f"{path}, {seen[prompt.name]}"):
+        with located(f"{path}, {seen[prompt.name]}"):
             _check_counterfactual(prompt, seen)
-    with _located(str(path)):
+    with located(str(path)):
         return PromptSet(tuple(prompts))
 
 
@@ -202,7 +204,7 @@ def _unique_keys(pairs: list[tuple[str, object]]) -> dict[str, object]:
 
 
 @contextlib.contextmanager
-def _located(place: str) -> Generator[None]:
+def located(place: str) -> Generator[None]:
     """Put the place in the file before the problem of every error within."""
     try:
         yield
@@ -245,6 +247,7 @@ def _prompt(entry: _Entry) -> Prompt:
             positive=positive,
             negative=negative,
             spans=tuple(span for wanted in entry.spans for span in _find(wanted, messages)),
+            chat_template=entry.chat_template,
         ),
         game=entry.game,
         scenario=entry.name if entry.scenario is None else entry.scenario,
@@ -336,6 +339,7 @@ def _entry(prompt: Prompt) -> _Entry:
         positive=_Option(name=decision.positive.name, forms=list(decision.positive.forms)),
         negative=_Option(name=decision.negative.name, forms=list(decision.negative.forms)),
         spans=[_span_words(span, decision.messages) for span in decision.spans],
+        chat_template=decision.chat_template,
         game=prompt.game,
         scenario=prompt.scenario,
         family=prompt.family,

@@ -72,8 +72,7 @@ def framings(
     Args:
         labels: what cooperating and what defecting is called under the assignment ``same``.
         assignments: which label assignments to ask under.
-        names: which of ``FRAMINGS``; all by default. Leave out the system messages for a model
-            whose chat template refuses them.
+        names: which of ``FRAMINGS``; all by default.
         game: whose payoffs are told; the IPD by default.
 
     Returns:

@@ -8,12 +8,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 from moralscope.core.decision import Prompt, PromptSet
 from moralscope.core.errors import ConfigError
 from moralscope.games.family_sets import families
-from moralscope.games.framing import FRAMINGS, framings
+from moralscope.games.framing import framings
 from moralscope.games.matrices import GAMES, Game, get_game
 from moralscope.games.prompts import (
     ASSIGNMENTS,
@@ -76,15 +76,12 @@ def robustness_prompts(
     labels: tuple[str, str] = LABELS,
     *,
     label_pairs: Iterable[tuple[str, str]] = LABEL_PAIRS,
-    system_messages: bool = True,
 ) -> PromptSet:
     """The prisoner's dilemma in every way of asking: families, wordings, labels, orders, frames.
 
     Args:
         labels: the labels that agents were trained with.
         label_pairs: other labels for the structured text.
-        system_messages: whether framings with a system message are asked; leave them out for a
-            model whose chat template refuses them.
 
     Returns:
         The structured text with the trained labels in full and with every other table order and
@@ -94,7 +91,6 @@ def robustness_prompts(
     Raises:
         PromptError: labels cannot stand in a prompt.
     """
-    frames = [f.name for f in FRAMINGS if system_messages or not f.system]
     return united(
         structured(labels),
         *(one_order(structured(labels, table_order=order)) for order in TABLE_ORDERS[1:]),
@@ -102,7 +98,7 @@ def robustness_prompts(
         crossed_wordings(labels),
         wordings(labels, names=MIRRORED),
         families(labels),
-        framings(labels, names=frames),
+        framings(labels),
     )
 
 
@@ -136,15 +132,14 @@ def generalisation_prompts(
                 remedy=f"leave out {what} for the usual ones",
             )
     trained, *others = label_pairs
-    asked: list[tuple[tuple[str, str], TableOrder]] = [(trained, order) for order in table_orders]
-    asked += [(other, table_orders[0]) for other in others]
-    return united(
-        *(
-            structured(pair, table_order=order, game=get_game(name))
-            for name in games
-            for pair, order in asked
-        )
-    )
+
+    def asked(game: Game) -> Iterator[PromptSet]:
+        for order in table_orders:
+            yield structured(trained, table_order=order, game=game)
+        for other in others:
+            yield structured(other, table_order=table_orders[0], game=game)
+
+    return united(*(prompts for name in games for prompts in asked(get_game(name))))
 
 
 def united(*sets: Iterable[Prompt]) -> PromptSet:

@@ -105,7 +105,7 @@ class Wording:
 
     def __post_init__(self) -> None:
         used = fields_of(self.text)
-        refuse_unknown_fields(self.name, used, _FIELDS)
+        refuse_unknown_fields(self.name, used, FIELDS)
         missing = missing_fields(self.text, self.omits)
         if missing:
             raise PromptError(
@@ -290,7 +290,7 @@ def table_moves(order: TableOrder) -> tuple[tuple[Move, Move], tuple[Move, Move]
     return rows, columns
 
 
-_FIELDS = frozenset(
+FIELDS = frozenset(
     {"goal", "c", "d", "first", "second", "answer_first", "answer_second", "own", "other"}
     | {f"{axis}{i}" for axis in ("row", "column") for i in "12"}
     | {
@@ -299,8 +299,9 @@ _FIELDS = frozenset(
         for cell in ("CC", "CD", "DC", "DD", "11", "12", "21", "22", "last")
     }
 )
+"""The names of all fields."""
 
-_POINTS = frozenset(field for field in _FIELDS if field.startswith(("own_", "other_")))
+_POINTS = frozenset(field for field in FIELDS if field.startswith(("own_", "other_")))
 
 _TELLING: Mapping[Part, frozenset[str]] = {
     "payoffs": _POINTS,

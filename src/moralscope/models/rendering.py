@@ -4,8 +4,9 @@ A decision becomes the chat template's text with the generation prompt and the a
 surface form is tokenised together with that text, because a tokenizer may merge across the seam;
 where it would, the numbers would belong to another prompt, so that is refused. Tokenizers whose
 model has no chat template, and decisions that ask for none, get the messages' contents, one per
-line. Named spans of the messages
-become token indices (``spans``), found by the characters that each token covers.
+line. Chat templates that refuse a system message get it at the beginning of the first message, a
+blank line before what is said there. Named spans of the messages become token indices (``spans``),
+found by the characters that each token covers.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from dataclasses import dataclass, replace
 from itertools import combinations
 from typing import Any
 
+from jinja2 import TemplateError
 from transformers import PreTrainedTokenizerBase
 
 from moralscope.core.decision import Decision, Prompt
@@ -66,11 +68,20 @@ def render(tokenizer: PreTrainedTokenizerBase, decision: Decision) -> str:
         body = "\n".join(message.content for message in decision.messages)
         return f"{body}\n{decision.stem}"
     chat = [{"role": m.role, "content": m.content} for m in decision.messages]
+    try:
+        text = _apply(tokenizer, chat)
+    except TemplateError:
+        if len(chat) == 1 or chat[0]["role"] != "system":
+            raise
+        system, first, *rest = chat
+        said = f"{system['content']}\n\n{first['content']}"
+        text = _apply(tokenizer, [{**first, "content": said}, *rest])
+    return text + decision.stem
+
+
+def _apply(tokenizer: PreTrainedTokenizerBase, chat: list[dict[str, str]]) -> str:
     untyped: Any = tokenizer
-    return (
-        str(untyped.apply_chat_template(chat, add_generation_prompt=True, tokenize=False))
-        + decision.stem
-    )
+    return str(untyped.apply_chat_template(chat, add_generation_prompt=True, tokenize=False))
 
 
 def _tokenise(
@@ -95,6 +106,11 @@ def _beginning(tokenizer: PreTrainedTokenizerBase, decision: Decision) -> Tokens
         if default[:1] == [bos]:
             return (int(bos),)
     return ()
+
+
+def read_tokens(tokenizer: PreTrainedTokenizerBase, decision: Decision) -> Tokens:
+    """What the model reads of a decision, its options aside."""
+    return _tokenise(tokenizer, render(tokenizer, decision), _beginning(tokenizer, decision))[0]
 
 
 def _encode_form(
