@@ -151,7 +151,7 @@ def test_strategies_of_the_library_say_what_is_needed() -> None:
     known = players.library().strategies[::6]
     depths = {players.memory_depth(each.name) for each in known}
     chances = {players.is_stochastic(each.name) for each in known}
-    assert {0, 1, 2, float("inf")} <= depths
+    assert {1, 2, float("inf")} <= depths
     assert chances == {True, False}
 
 

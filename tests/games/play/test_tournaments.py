@@ -161,8 +161,10 @@ def test_what_is_no_tournament_is_refused() -> None:
         round_robin(entrants("grim", "bully"), IPD, repetitions=0)
     with pytest.raises(ConfigError, match="A symmetric game has no second seat of its own"):
         round_robin(entrants("grim", "bully"), IPD, seconds=entrants("grim"))
-    with pytest.raises(ConfigError, match="meets nobody. Seen: grim"):
-        round_robin(entrants("grim", "bully"), GAMES["BOS"], seconds=entrants("grim"))
+    with pytest.raises(ConfigError, match="Nobody in this tournament meets anybody. Seen: grim, b"):
+        round_robin(entrants("grim", "bully"), GAMES["BOS"], seconds=[])
+    some = round_robin(entrants("grim", "bully"), GAMES["BOS"], seconds=entrants("grim"))
+    assert [standing.player for standing in some.standings] == ["bully"]
     with pytest.raises(ConfigError, match="A match has no rounds"):
         round_robin(entrants("grim", "bully"), IPD, rounds=0)
     assert math.isclose(round_robin(entrants("grim", "bully"), IPD, rounds=1).standings[0].score, 4)

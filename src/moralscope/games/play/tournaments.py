@@ -11,7 +11,7 @@ Resolution 24 (1980), 3-25). Players with equal scores share a rank.
 
 In a game that is not symmetric the two seats are different games. There a player's score is that of
 the seat that the game is told from, over those who can take the other seat: every strategy, and
-agents that were asked there.
+agents that were asked there. Who meets nobody has no score and no place in the standings.
 """
 
 from __future__ import annotations
@@ -101,7 +101,7 @@ def round_robin(
 
     Raises:
         ConfigError: fewer than two players, two of the same name, a number out of range, second
-            seats in a symmetric game, or a player who meets nobody.
+            seats in a symmetric game, or nobody meets anybody.
         DependencyError: a strategy of the Axelrod library plays, which is not installed.
     """
     _check(players, game, seconds, repetitions)
@@ -120,7 +120,7 @@ def round_robin(
             paid[first.name].setdefault(second.name, []).append(both[0])
             if game.is_symmetric:
                 paid[second.name].setdefault(first.name, []).append(both[1])
-    _refuse_lonely(paid)
+    _refuse_empty(paid)
     standings = _standings(players, paid)
     return Tournament(game, rounds, repetitions, noise, tuple(matches), standings)
 
@@ -141,6 +141,8 @@ def _standings(
     against: dict[str, tuple[tuple[str, float], ...]] = {}
     cooperation: dict[str, float] = {}
     for name, met in paid.items():
+        if not met:
+            continue
         # A symmetric pair is played once, so the ones met first stand in either's list.
         names = sorted(met, key=lambda other: order.get(other, len(order)))
         against[name] = tuple((other, _mean([s for s, _ in met[other]])) for other in names)
@@ -156,6 +158,7 @@ def _standings(
             cooperation[each.name],
         )
         for each in players
+        if each.name in scores
     ]
     return tuple(sorted(standings, key=lambda standing: standing.rank))
 
@@ -200,12 +203,11 @@ def _check(
         )
 
 
-def _refuse_lonely(paid: dict[str, dict[str, list[tuple[float, float]]]]) -> None:
-    lonely = [name for name, met in paid.items() if not met]
-    if lonely:
+def _refuse_empty(paid: dict[str, dict[str, list[tuple[float, float]]]]) -> None:
+    if not any(paid.values()):
         raise ConfigError(
-            "A player of a tournament meets nobody",
-            seen=", ".join(lonely),
+            "Nobody in this tournament meets anybody",
+            seen=", ".join(paid),
             allowed="players with at least one other in the second seat",
             remedy="add strategies, which can take both seats",
         )
