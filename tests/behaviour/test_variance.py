@@ -1,0 +1,256 @@
+"""The split of the variance, against statsmodels, brute force and planted causes."""
+
+from __future__ import annotations
+
+from itertools import combinations, product
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import polars as pl
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
+from scipy import stats
+from statsmodels.formula.api import ols
+from statsmodels.stats.anova import anova_lm
+
+from moralscope.behaviour.variance import FACTORS, components, variance_table
+from moralscope.core.decision import PromptSet
+from moralscope.core.errors import TableError
+from moralscope.core.tables import from_rows
+from moralscope.games import MIRRORED, structured, wordings
+from moralscope.games.robustness import crossed_wordings
+
+PAIR = "action1/action2"
+
+
+def described(world: Any, prompts: PromptSet) -> pl.DataFrame:
+    rows = [
+        world.prompt_row(
+            p.family,
+            p.template,
+            p.labels,
+            p.table_order,
+            (p.own_previous, p.opponent_previous),
+            order=p.option_order,
+            game=p.game,
+        )
+        | {"prompt": p.name, "answer_order": p.answer_order}
+        for p in prompts
+    ]
+    return from_rows("prompts", rows)
+
+
+@pytest.fixture(scope="module")
+def asked(world: Any) -> pl.DataFrame:
+    return described(world, crossed_wordings())
+
+
+def decided(world: Any, asked: pl.DataFrame, seed: int = 3) -> pl.DataFrame:
+    rng = np.random.default_rng(seed)
+    shift = {template: rng.normal() for template in asked["template"].unique(maintain_order=True)}
+
+    def log_odds(p: dict[str, Any]) -> float:
+        label = 1.0 if p["labels"] == PAIR else -1.0
+        state = 0.7 * (p["opponent_previous"] == "D") - 0.4 * (p["own_previous"] == "D")
+        interaction = label * (0.3 * p["option_order"] + shift[p["template"]])
+        return 0.8 * label + state + shift[p["template"]] + interaction + rng.normal(0, 0.3)
+
+    return world.decide("agent", asked, log_odds)
+
+
+def by_factor(table: pl.DataFrame) -> dict[str, dict[str, Any]]:
+    return {row["factor"]: row for row in table.iter_rows(named=True)}
+
+
+def test_the_split_equals_statsmodels_of_both_types(world: Any, asked: pl.DataFrame) -> None:
+    decisions = decided(world, asked)
+    joined = decisions.join(asked, on="prompt")
+    frame = pd.DataFrame(
+        {
+            "y": joined["log_odds"].to_numpy(),
+            "wording": joined["template"].to_list(),
+            "order": joined["option_order"].to_list(),
+            "label": joined["labels"].to_list(),
+            "state": (joined["own_previous"] + joined["opponent_previous"]).to_list(),
+        }
+    )
+    model = ols("y ~ (C(wording) + C(order) + C(label) + C(state)) ** 2", frame).fit()
+    found = by_factor(variance_table(asked, decisions))
+    assert found["total"]["variance"] == pytest.approx(np.var(frame["y"]), rel=1e-12)
+    for kind in (1, 2):
+        squares = anova_lm(model, typ=kind)["sum_sq"] / len(frame)
+        assert len(squares) == 11
+        for name, expected in squares.items():
+            plain = str(name).replace("C(", "").replace(")", "").replace("Residual", "rest")
+            assert found[plain]["variance"] == pytest.approx(expected, rel=1e-8), (kind, name)
+    shares = [row["share"] for name, row in found.items() if name != "total"]
+    assert sum(shares) == pytest.approx(1.0, abs=1e-12)
+    assert found["total"]["share"] == 1.0
+    assert [found[f]["levels"] for f in FACTORS] == [8, 2, 2, 4]
+    assert found["wording:state"]["levels"] == 32
+    assert {row["n_prompts"] for row in found.values()} == {128}
+
+
+def test_total_shares_are_sobol_indices_by_brute_force(world: Any, asked: pl.DataFrame) -> None:
+    """1 - Var(E[y | all other factors]) / Var(y), over all pairs of levels."""
+    decisions = decided(world, asked)
+    joined = decisions.join(asked, on="prompt").with_columns(
+        state=pl.col("own_previous") + pl.col("opponent_previous")
+    )
+    columns = {"wording": "template", "order": "option_order", "label": "labels", "state": "state"}
+    found = by_factor(variance_table(asked, decisions))
+    y = joined["log_odds"].to_numpy()
+    for factor, column in columns.items():
+        others = [c for c in columns.values() if c != column]
+        left = joined.group_by(others).agg(pl.col("log_odds").mean())["log_odds"].to_numpy()
+        first = joined.group_by(column).agg(pl.col("log_odds").mean())["log_odds"].to_numpy()
+        assert found[factor]["total_share"] == pytest.approx(1 - np.var(left) / np.var(y))
+        assert found[factor]["share"] == pytest.approx(np.var(first) / np.var(y))
+    assert found["wording:label"]["total_share"] is None
+
+
+@settings(max_examples=40, deadline=None)
+@given(arrays(np.float64, (3, 2, 2, 4), elements=st.floats(-50, 50)))
+def test_components_partition_the_variance(values: np.ndarray) -> None:
+    found = components(values)
+    assert len(found) == 15
+    assert min(found.values()) >= 0.0
+    assert sum(found.values()) == pytest.approx(np.var(values), rel=1e-9, abs=1e-9)
+    axes = range(4)
+    for subset in (s for n in range(1, 5) for s in combinations(axes, n)):
+        # Variance of the conditional mean is the sum over everything within the subset.
+        mean = values.mean(axis=tuple(a for a in axes if a not in subset))
+        within = sum(v for other, v in found.items() if set(other) <= set(subset))
+        assert within == pytest.approx(np.var(mean), rel=1e-9, abs=1e-9)
+
+
+def test_intervals_are_jackknife_over_wordings(world: Any, asked: pl.DataFrame) -> None:
+    decisions = decided(world, asked)
+    found = by_factor(variance_table(asked, decisions))
+    names = asked["template"].unique(maintain_order=True).to_list()
+    left = []
+    for name in names:
+        fewer = asked.filter(pl.col("template") != name)
+        kept = decisions.filter(pl.col("prompt").is_in(fewer["prompt"].to_list()))
+        left.append({k: r["share"] for k, r in by_factor(variance_table(fewer, kept)).items()})
+    for factor, row in found.items():
+        if factor == "total":
+            assert row["low"] is None
+            continue
+        shares = np.array([one[factor] for one in left])
+        error = np.sqrt(7 / 8 * np.sum((shares - shares.mean()) ** 2))
+        half = stats.t.ppf(0.975, 7) * error
+        assert row["low"] == pytest.approx(max(0.0, row["share"] - half), abs=1e-9)
+        assert row["high"] == pytest.approx(min(1.0, row["share"] + half), abs=1e-9)
+    label = (
+        decisions.join(asked, on="prompt")
+        .group_by("template", "labels")
+        .agg(pl.col("log_odds").mean())
+    )
+    same = {t: v for t, name, v in label.iter_rows() if name == PAIR}
+    other = {t: v for t, name, v in label.iter_rows() if name != PAIR}
+    differences = [same[t] - other[t] for t in names]
+    half = stats.t.ppf(0.975, 7) * stats.sem(differences)
+    assert found["label"]["effect"] == pytest.approx(np.mean(differences))
+    assert found["label"]["effect_low"] == pytest.approx(np.mean(differences) - half)
+    assert found["label"]["effect_high"] == pytest.approx(np.mean(differences) + half)
+    assert found["state"]["effect"] is None
+
+
+@pytest.mark.parametrize(
+    ("cause", "factor"),
+    [
+        (lambda p: 2.0 * (p["labels"] == PAIR), "label"),
+        (lambda p: 2.0 * (p["option_order"] == 1), "order"),
+        (lambda p: 2.0 * (p["own_previous"] == p["opponent_previous"]), "state"),
+        (lambda p: float(len(p["template"])), "wording"),
+        (lambda p: 2.0 * ((p["labels"] == PAIR) == (p["option_order"] == 1)), "order:label"),
+    ],
+)
+def test_a_planted_cause_has_all_of_the_variance(
+    world: Any, asked: pl.DataFrame, cause: Any, factor: str
+) -> None:
+    found = by_factor(variance_table(asked, world.decide("agent", asked, cause)))
+    assert found[factor]["share"] == pytest.approx(1.0, abs=1e-12)
+    for name in FACTORS:
+        total = found[name]["total_share"]
+        assert total == pytest.approx(1.0 if name in factor.split(":") else 0.0, abs=1e-12)
+    if factor in ("label", "order"):
+        assert found[factor]["effect"] == pytest.approx(2.0)
+
+
+def test_scripted_policies_are_split_by_their_probabilities(
+    world: Any, asked: pl.DataFrame
+) -> None:
+    copy = world.follow("tft", asked, lambda p: 1.0 * (p["opponent_previous"] == "D"))
+    flat = world.follow("always", asked, lambda _: 0.3)
+    found = variance_table(asked, pl.concat([copy, flat]))
+    assert found["agent"].unique(maintain_order=True).to_list() == ["tft", "always"]
+    first = by_factor(found.filter(agent="tft"))
+    assert first["state"]["variance"] == first["total"]["variance"] == 0.25
+    assert first["state"]["share"] == 1.0
+    second = by_factor(found.filter(agent="always"))
+    for row in second.values():
+        assert row["share"] is row["low"] is row["total_share"] is None
+        assert row["variance"] == pytest.approx(0.0, abs=1e-30)
+
+
+def test_mirrors_orders_and_other_labels_are_no_part_of_the_design(
+    world: Any, asked: pl.DataFrame
+) -> None:
+    more = [
+        *structured(),
+        *structured(table_order="rows"),
+        *structured(("X", "Y")),
+        *wordings(names=MIRRORED),
+    ]
+    known = set(asked["prompt"].to_list())
+    extra = described(world, PromptSet(tuple(p for p in more if p.name not in known)))
+    wide = pl.concat([asked, extra])
+    decisions = decided(world, asked)
+    others = world.decide("agent", extra, lambda _: 9.0)
+    assert variance_table(wide, pl.concat([decisions, others])).equals(
+        variance_table(asked, decisions)
+    )
+
+
+# Sets that have no single split
+
+
+def test_sets_that_are_not_balanced_are_refused(world: Any, asked: pl.DataFrame) -> None:
+    decisions = decided(world, asked)
+    gone = asked.filter(pl.col("template") == "rounds")["prompt"][2]
+    with pytest.raises(TableError, match="no prompt with wording rounds.*; 1 are missing"):
+        variance_table(asked, decisions.filter(pl.col("prompt") != gone))
+    uncrossed = described(world, wordings())
+    with pytest.raises(TableError, match="not fully crossed"):
+        variance_table(uncrossed, decided(world, uncrossed))
+    twice = asked.head(1).with_columns(prompt=pl.lit("again"))
+    both = pl.concat([asked, twice])
+    with pytest.raises(TableError, match="again repeats wording structured, order 0"):
+        variance_table(both, decided(world, both))
+    one = asked.filter(pl.col("template") == "rounds")
+    with pytest.raises(TableError, match="one wording only"):
+        variance_table(one, decided(world, one))
+    with pytest.raises(TableError, match="no crossed set of wordings"):
+        variance_table(asked, decisions, labels="X/Y")
+
+
+def test_log_odds_on_some_prompts_only_are_refused(world: Any, asked: pl.DataFrame) -> None:
+    decisions = decided(world, asked).with_columns(
+        log_odds=pl.when(pl.int_range(pl.len()) > 0).then("log_odds")
+    )
+    with pytest.raises(TableError, match="'agent' has log-odds on some prompts only.*1 of 128"):
+        variance_table(asked, decisions)
+
+
+def test_few_wordings_give_no_interval_of_shares(world: Any, asked: pl.DataFrame) -> None:
+    two = asked.filter(pl.col("template").is_in(["rounds", "bullets"]))
+    assert two.height == 32 == len(list(product(range(2), range(2), range(2), range(4))))
+    found = by_factor(variance_table(two, decided(world, two)))
+    assert found["label"]["share"] > 0
+    assert found["label"]["low"] is None
+    assert found["label"]["effect_low"] is not None
