@@ -149,6 +149,8 @@ def long_run(transition: Array, start: Array) -> Array:
     _check(transition, start)
     chain, weight = np.where(transition < _NEVER, 0.0, transition), start.astype(np.float64)
     reachable = _reachable(chain)
+    if reachable.all():  # the usual case: every state leads to every other
+        return _stationary(chain)
     # A state is recurrent if all that it leads to leads back to it.
     recurrent = (~reachable | reachable.T).all(axis=1)
     for k in np.flatnonzero(~recurrent):
@@ -184,16 +186,19 @@ def _eliminate(chain: Array, k: int) -> Array:
 
 def _stationary(chain: Array) -> Array:
     """The stationary distribution of a chain in which every state leads to every other."""
-    work = chain.copy()
+    work: list[list[float]] = chain.tolist()  # faster than arrays for a handful of states
     n = len(work)
-    entering = np.zeros((n, n))  # column k: weight of k, for one of each state before it
+    entering = [[0.0] * n for _ in range(n)]  # [k][i]: weight of k for one of i, where i < k
     for k in range(n - 1, 0, -1):
-        out = work[k, :k].sum()
-        entering[:k, k] = work[:k, k] / out
-        work[:k, :k] += np.outer(entering[:k, k], work[k, :k])
-    weight = np.ones(n)
+        out = sum(work[k][:k])
+        for i in range(k):
+            entering[k][i] = work[i][k] / out
+            for j in range(k):
+                work[i][j] += entering[k][i] * work[k][j]
+    weights = [1.0]
     for k in range(1, n):
-        weight[k] = weight[:k] @ entering[:k, k]
+        weights.append(sum(w * e for w, e in zip(weights, entering[k], strict=False)))
+    weight = np.array(weights)
     return weight / weight.sum()
 
 
