@@ -10,6 +10,7 @@ from moralscope.games import (
     clusters,
     counterfactual_pairs,
     pair_indices,
+    robustness_prompts,
     scenarios,
     structured,
     with_sources,
@@ -18,6 +19,7 @@ from moralscope.games import (
 from moralscope.models.alignment import ALL, ANSWER_SPAN, align
 from moralscope.models.loading import LoadedModel
 from moralscope.models.rendering import encode_all, tokens_of
+from moralscope.models.scoring import make_packs
 
 pytestmark = pytest.mark.slow
 
@@ -42,6 +44,28 @@ def test_every_category_stands_on_the_tokens_that_say_it(real_base: LoadedModel,
             # Tokens may take along the space before a word, and nothing else.
             said = "".join(real_base.tokenizer.decode([token]).strip() for token in tokens)
             assert said == "".join(named).replace(" ", ""), (prompt.name, category)
+
+
+def test_every_way_of_asking_is_read_as_it_is_written(real_base: LoadedModel) -> None:
+    """Stems, labels and frames tokenise at the seam; spans stand where the text tells them."""
+    prompts = robustness_prompts()
+    encoded = encode_all(real_base.tokenizer, prompts.prompts)
+    for read, prompt in zip(encoded, prompts, strict=True):
+        message = prompt.decision.messages[-1].content
+        told = {span.category for span in prompt.decision.spans}
+        assert {category for category, _ in read.spans} == told
+        for category in told:
+            tokens = [read.tokens[i] for i in tokens_of(read, category)]
+            named = [message[s.start : s.end] for s in prompt.decision.spans
+                     if s.category == category]  # fmt: skip
+            said = "".join(real_base.tokenizer.decode([token]).strip() for token in tokens)
+            assert said == "".join(named).replace(" ", ""), (prompt.name, category)
+        assert (read.text.startswith("<|im_start|>")) == prompt.decision.chat_template
+        assert read.text.endswith(prompt.decision.stem)
+        assert all(m.content in read.text for m in prompt.decision.messages)
+    assert len({read.sha256 for read in encoded}) == len(prompts)
+    nodes = sum(len(pack.tree.tokens) for pack in make_packs(encoded))
+    assert nodes < 40_000  # of 120 thousand tokens: prompts share their beginnings
 
 
 @pytest.mark.parametrize("change", CHANGES)
