@@ -27,7 +27,7 @@ SCHEMAS: dict[str, tuple[str, str, str]] = {
         prompt            | text     | name     | unique name
         game              | text     | name     | the game, or user
         scenario          | text     | name     | cluster, the unit of replication for inference
-        family            | text     | name     | structured, wordings, scenarios, clusters, public-goods, user's own
+        family            | text     | name     | as built in (structured, wordings, ...), or the user's own
         template          | text     | name     | the wording
         labels            | text     | words    | label of the negative option / of the positive one
         option_order      | integer  | 0 or 1   | 1: the later label is named first in the opening
