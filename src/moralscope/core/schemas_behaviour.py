@@ -276,8 +276,8 @@ SCHEMAS: dict[str, tuple[str, str, str]] = {
         strict       | text    | one of | positive, negative or illegal: exactly an option, read to the length of the longest one
         tolerant     | text    | one of | positive, negative or illegal: the first option named, whatever stands around it
         finished     | flag    | yes or no | whether the model ended its answer
-        log_p        | number  | nats   | of the answer's tokens, with the one that ends it
-        n_tokens     | integer | count  | tokens, with the one that ends it
+        log_p        | number? | nats   | of the answer's tokens, with the one that ends it; null where an interface does not tell
+        n_tokens     | integer? | count | tokens, with the one that ends it; null where an interface does not tell
         """,
     ),
     "transcripts": (

@@ -57,7 +57,7 @@ SCHEMAS: dict[str, tuple[str, str, str]] = {
         p_positive             | number  | probability | of the positive option, all its forms together
         p_negative             | number  | probability | of the negative option
         legal_mass             | number  | probability | p_positive + p_negative
-        p_positive_given_legal | number  | probability | p_positive / legal_mass
+        p_positive_given_legal | number? | probability | p_positive / legal_mass; null where nothing legal has any mass
         fingerprint_log_odds   | number? | nats        | log-odds stored when the agent was trained
         """,
     ),
