@@ -20,7 +20,7 @@ option and answer orders. Games of more than two players are in ``group_prompts`
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from itertools import product
 from typing import Literal, get_args
 
@@ -335,16 +335,8 @@ def compose(
         "scenarios": (story or "", wording.name, option_order),
         "clusters": (scene.game.name, state, wording.name, option_order),
     }.get(family, (wording.name, *([state] if state else []), option_order))
-    unusual = [] if labels == LABELS else ["-".join(labels)]
-    if scene.table_order != "original":
-        unusual.append(scene.table_order)
-    if scene.game.name != "IPD" and family != "clusters":
-        unusual.append(scene.game.name)
-    if not scene.stem:
-        unusual.append("nostem")
-    assignment = "same" if scene.labels == labels else "swapped"
     return Prompt(
-        name=".".join((family, *place, assignment, *unusual)),
+        name=".".join((family, *place, *_special(family, scene, labels))),
         decision=Decision(
             messages=(Message("user", text),),
             stem=stem,
@@ -363,3 +355,16 @@ def compose(
         own_previous=own,
         opponent_previous=other,
     )
+
+
+def _special(family: str, scene: Scene, labels: tuple[str, str]) -> Iterator[str]:
+    """The end of a prompt's name: the assignment, and what differs from default."""
+    yield "same" if scene.labels == labels else "swapped"
+    if labels != LABELS:
+        yield "-".join(labels)
+    if scene.table_order != "original":
+        yield scene.table_order
+    if scene.game.name != "IPD" and family != "clusters":
+        yield scene.game.name
+    if not scene.stem:
+        yield "nostem"
