@@ -92,6 +92,10 @@ def test_how_the_work_is_divided_changes_nothing(monkeypatch: pytest.MonkeyPatch
     assert max(forwards[1:]) == 2
     assert len(forwards) > 10
     events = []
+    with counted(model) as forwards:
+        generate(model, ASKED, UNIFORMS, max_nodes=70)
+    assert max(forwards) < 70
+    assert len([count for count in forwards if count > len(ASKED)]) > 1  # several trees
     apart = generate(model, ASKED[::-1], UNIFORMS[::-1], max_nodes=1, progress=events.append)[::-1]
     for other in (blocks, apart):
         assert [a.tokens for a in other] == [a.tokens for a in whole]

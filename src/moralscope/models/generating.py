@@ -98,7 +98,7 @@ def generate(
         uniforms: numbers in [0, 1), ``[prompts, tokens]``, one for each token of each answer at
             most.
         ends: tokens that end an answer.
-        max_nodes: largest tree of prompts that is run at once.
+        max_nodes: largest tree that is run at once, answers at their longest included.
         task: what is running, for the progress.
         progress: told after each tree.
 
@@ -120,7 +120,12 @@ def generate(
     for index, tokens in enumerate(prompts):
         asked[tokens].append(index)
     found: dict[int, Generated] = {}
-    for pack in cut_into_packs([[tokens] for tokens in distinct], max_nodes):
+    # The room that answers will take is held by tokens that do not exist.
+    room = [
+        tokens + tuple(range(-1, -1 - len(asked[tokens]) * uniforms.shape[1], -1))
+        for tokens in distinct
+    ]
+    for pack in cut_into_packs([[tokens] for tokens in room], max_nodes):
         rows = [row for i in pack for row in asked[distinct[i]]]
         answers = _generate_pack(model, [prompts[row] for row in rows], uniforms[rows], ends)
         found.update(zip(rows, answers, strict=True))
