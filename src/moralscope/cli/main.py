@@ -140,6 +140,76 @@ def explain(
 
 
 @app.command(sort_key=3)
+def evaluate(
+    agents: Annotated[
+        list[str],
+        Parameter(
+            help="base, a hub id, a model or adapter folder, policy:STRATEGY, or NAME=any of these."
+        ),
+    ],
+    /,
+    *,
+    base: Annotated[
+        str | None, Parameter(help="Base model; what the adapters name, or default, unless given.")
+    ] = None,
+    parts: Annotated[
+        str | None,
+        Parameter(
+            help="Which of generalisation, regret, contrasts, robustness, play, tournament, "
+            "similarity, paper, answers and side_effects, joined by commas; all by default."
+        ),
+    ] = None,
+    protocol: Annotated[
+        str,
+        Parameter(
+            help="exact: exact probabilities; paper: only the published evaluation, replayed; "
+            "all: both."
+        ),
+    ] = "all",
+    games: Annotated[
+        str | None, Parameter(help="Games, joined by commas; the six of the package by default.")
+    ] = None,
+    opponents: Annotated[
+        str | None, Parameter(help="Strategies with one step of memory to meet, joined by commas.")
+    ] = None,
+    strategies: Annotated[
+        str | None, Parameter(help="Classical strategies of the tournament, joined by commas.")
+    ] = None,
+    words: Annotated[
+        str, Parameter(help="The labels that agents were trained with, COOPERATE/DEFECT.")
+    ] = "action1/action2",
+    labels: Annotated[
+        str, Parameter(help="Labels that they were not trained with, pairs joined by commas.")
+    ] = "action3/action4",
+    prompts: Annotated[
+        list[Path] | None, Parameter(negative="", help="Your own decisions, YAML or JSONL.")
+    ] = None,
+    families: Annotated[
+        list[Path] | None, Parameter(negative="", help="Your own families of wordings, YAML.")
+    ] = None,
+    answers: Annotated[int, Parameter(help="Answers sampled for each prompt.")] = 4,
+    seed: Annotated[int, Parameter(help="Of everything that is drawn.")] = 0,
+    dtype: Annotated[str, Parameter(help="Of the weights: float32, bfloat16 or nf4.")] = "float32",
+    device: Annotated[str, Parameter(help="A torch device.")] = "cpu",
+    out: Annotated[Path, Parameter(help="Where the results go.")] = Path("runs/evaluate"),
+    dry_run: Annotated[
+        bool,
+        Parameter(negative="", help="Only say what would be computed, how long and how large."),
+    ] = False,
+) -> int:
+    """Measure how agents behave: games, opponents, wordings, regret, play, side effects."""
+    from moralscope.cli.evaluating import evaluate_agents  # noqa: PLC0415
+
+    wanted = {
+        "base": base, "parts": parts, "protocol": protocol, "games": games,
+        "opponents": opponents, "strategies": strategies, "words": words, "labels": labels,
+        "prompts": prompts, "families": families, "answers": answers, "seed": seed,
+        "dtype": dtype, "device": device,
+    }  # fmt: skip
+    return evaluate_agents(agents, wanted, out, dry_run=dry_run)
+
+
+@app.command(sort_key=4)
 def train(
     agent: Annotated[Path | None, Parameter(help="The agent file, YAML.")] = None,
     /,
@@ -164,7 +234,7 @@ def train(
     return print_schema() if schema else train_file(agent, out, smoke=smoke, track=track)
 
 
-@app.command(sort_key=4)
+@app.command(sort_key=5)
 def push(
     folder: Annotated[Path, Parameter(help="The folder of a trained agent.")],
     repo: Annotated[str, Parameter(help="Where it goes on the hub, OWNER/NAME.")],
@@ -180,7 +250,7 @@ def push(
     return push_agent(folder, repo, private=private)
 
 
-@app.command(sort_key=5)
+@app.command(sort_key=6)
 def report(run: Annotated[Path, Parameter(help="The folder of a finished run.")], /) -> int:
     """Write the report of a run again from its tables."""
     from moralscope.cli.reporting import write_report  # noqa: PLC0415
@@ -188,7 +258,7 @@ def report(run: Annotated[Path, Parameter(help="The folder of a finished run.")]
     return write_report(run)
 
 
-@app.command(sort_key=6)
+@app.command(sort_key=7)
 def doctor() -> int:
     """Say what this machine can do, and what it lacks."""
     from moralscope.cli.examining import examine_machine  # noqa: PLC0415

@@ -1,9 +1,10 @@
 """What stands? Every claim that the tables can carry, with its verdict.
 
-Tables in, claims out: behaviour (changes from base, label assignments, differences), rewards,
-patching, attribution, and what the control *label, layout or move* found. Each claim states its
-estimate with an interval, the unit of replication and its number, the test with its attainable
-floor, the gates consulted, a verdict, and the query that recomputes the estimate.
+Tables in, claims out: behaviour (changes from base, label assignments, differences, contrasts
+between situations, who decides alike), rewards, patching, attribution, and what the control
+*label, layout or move* found. Each claim states its estimate with an interval, the unit of
+replication and its number, the test with its attainable floor, the gates consulted, a verdict, and
+the query that recomputes the estimate.
 
 All claims are exploratory (``registered`` false): they are the ones that these tables suggest, and
 none was named before the run.
@@ -19,11 +20,13 @@ from moralscope.core.errors import ConfigError
 from moralscope.core.tables import from_rows
 from moralscope.evidence.attribution_claims import attribution_findings
 from moralscope.evidence.behaviour_claims import behaviour_findings
+from moralscope.evidence.contrast_claims import contrast_claims
 from moralscope.evidence.gates import judge_gates
 from moralscope.evidence.learned_claims import learned_findings
 from moralscope.evidence.ledger import GateResult, Setting, claim_row
 from moralscope.evidence.patching_claims import patching_findings
 from moralscope.evidence.reward_claims import reward_findings
+from moralscope.evidence.similarity_claims import similarity_findings
 from moralscope.evidence.units import checked
 
 
@@ -62,6 +65,8 @@ def make_claims(
     findings = [
         *behaviour_findings(setting),
         *learned_findings(setting),
+        *contrast_claims(setting),
+        *similarity_findings(setting),
         *reward_findings(setting),
         *patching_findings(setting),
         *attribution_findings(setting),

@@ -60,14 +60,15 @@ def base_of(agents: pl.DataFrame, agent: str) -> str | None:
 
 
 def trained_agents(agents: pl.DataFrame) -> list[str]:
-    """Names of the agents that are not a base, in the order of the table."""
-    return agents.filter(pl.col("kind") != "base").get_column("agent").to_list()
+    """Names of the models that are not a base, in the order of the table."""
+    return agents.filter(~pl.col("kind").is_in(("base", "policy"))).get_column("agent").to_list()
 
 
 def reward_designs(agents: pl.DataFrame) -> list[RewardDesign]:
     """Which rewards were trained, with how many seeds; rewards of different bases stay apart."""
     found: dict[tuple[str, str], dict[int | None, list[str]]] = {}
-    trained = agents.filter((pl.col("kind") != "base") & pl.col("reward").is_not_null())
+    named = set(trained_agents(agents))
+    trained = agents.filter(pl.col("agent").is_in(named) & pl.col("reward").is_not_null())
     for row in trained.iter_rows(named=True):
         base = base_of(agents, row["agent"])
         if base is not None:

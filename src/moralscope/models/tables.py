@@ -49,24 +49,40 @@ def prompts_table(prompts: Sequence[Prompt], encoded: Sequence[EncodedPrompt]) -
     )
 
 
-def agents_table(roster: Roster) -> pl.DataFrame:
-    """The table ``agents``: who was measured, and what is known of their training."""
-    return from_rows(
-        "agents",
-        (
-            {
-                "agent": spec.name,
-                "base": roster.base.source.name,
-                "kind": spec.kind,
-                "reward": spec.reward,
-                "opponent": spec.opponent,
-                "training_seed": spec.training_seed,
-                "adapter_sha256": roster.weights_sha256(spec.name),
-                "dtype": roster.base.dtype,
-            }
-            for spec in roster.specs.values()
-        ),
-    )
+def agents_table(roster: Roster, scripted: Sequence[str] = ()) -> pl.DataFrame:
+    """The table ``agents``: who was measured, and what is known of their training.
+
+    Args:
+        roster: models and adapters.
+        scripted: names of scripted policies, which have no weights and exact probabilities.
+    """
+    models: list[dict[str, object]] = [
+        {
+            "agent": spec.name,
+            "base": roster.base.source.name,
+            "kind": spec.kind,
+            "reward": spec.reward,
+            "opponent": spec.opponent,
+            "training_seed": spec.training_seed,
+            "adapter_sha256": roster.weights_sha256(spec.name),
+            "dtype": roster.base.dtype,
+        }
+        for spec in roster.specs.values()
+    ]
+    policies: list[dict[str, object]] = [
+        {
+            "agent": name,
+            "base": roster.base.source.name,
+            "kind": "policy",
+            "reward": None,
+            "opponent": None,
+            "training_seed": None,
+            "adapter_sha256": None,
+            "dtype": "exact",
+        }
+        for name in scripted
+    ]
+    return from_rows("agents", models + policies)
 
 
 def decisions_table(

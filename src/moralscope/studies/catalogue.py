@@ -21,7 +21,9 @@ from moralscope.games import (
     with_sources,
     wordings,
 )
-from moralscope.studies.study import Study, training_config
+from moralscope.games.robustness import united
+from moralscope.studies.evaluation import evaluation_prompts
+from moralscope.studies.study import Study, known_training
 from moralscope.training.batches import training_prompts
 
 
@@ -60,7 +62,7 @@ def fingerprint_prompts(study: Study) -> PromptSet:
 
 
 def all_prompts(study: Study) -> PromptSet:
-    """Every prompt that agents are measured on; training prompts are among them."""
+    """Every prompt that agents are measured on, each once; training prompts are among them."""
     found: list[Prompt] = []
     for order in study.prompts.table_orders:
         found += structured(study.prompts.words, table_order=order)
@@ -70,12 +72,12 @@ def all_prompts(study: Study) -> PromptSet:
         found += scenarios(study.prompts.words)
     if study.prompts.games:
         found += inference_prompts(study)
+    found += evaluation_prompts(study.evaluation, study.prompts.words)
     for name in study.agents:
-        config = training_config(study, name)
-        known = {p.name for p in found}
+        config = known_training(study, name)
         if config is not None:
-            found += [p for p in training_prompts(config) if p.name not in known]
-    return PromptSet((*found, *own_prompts(study)))
+            found += training_prompts(config)
+    return PromptSet((*(united(found) if found else ()), *own_prompts(study)))
 
 
 def mechanism_prompts(study: Study) -> PromptSet:

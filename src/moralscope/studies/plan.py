@@ -8,8 +8,9 @@
        +--> patch-S>T, cross-S>T ...    patching, with self-patches; from counterparts of prompts
        |        +--> approximate-S>T    approximations, compared with exact patches
        +--> trace-S>T, circuits-S>T     paths to the decision; circuits, localisation
-                 |
-             behaviour --> evidence     tables in, claims out
+        +--> answer-A ..., affect-A ...  sampled answers and conversations; side effects
+                |
+             behaviour, evaluation, play --> evidence     tables in, claims out
 
 Arrows go from what is read to what reads it; every task comes after those that it needs.
 """
@@ -28,7 +29,7 @@ from moralscope.core.stage import Stage
 from moralscope.models.devices import require_device
 from moralscope.models.loading import ModelSource, locate_model
 from moralscope.models.roster import WEIGHTS, find_adapter
-from moralscope.studies import mechanism_steps, steps
+from moralscope.studies import evaluation_steps, mechanism_steps, steps
 from moralscope.studies.catalogue import (
     asked_prompts,
     digest,
@@ -37,7 +38,15 @@ from moralscope.studies.catalogue import (
     mechanism_prompts,
 )
 from moralscope.studies.steps import TRAIN, Step
-from moralscope.studies.study import Method, Study, base_name, patched_pairs, training_config
+from moralscope.studies.study import (
+    Method,
+    Study,
+    base_name,
+    known_training,
+    models_of,
+    patched_pairs,
+    training_config,
+)
 from moralscope.training.seating import frozen_digest
 
 _READING: tuple[Method, ...] = ("lens", "attribution", "attribution_change")
@@ -96,7 +105,10 @@ class _Planner:
         self.tasks: dict[str, Task] = {}
         self.common: dict[str, object] = {
             "versions": versions(),
-            "glue": [sha256_file(Path(str(m.__file__))) for m in (steps, mechanism_steps)],
+            "glue": [
+                sha256_file(Path(str(m.__file__)))
+                for m in (steps, evaluation_steps, mechanism_steps)
+            ],
         }
         self.compute: dict[str, object] = {
             "model": source.sha256,
@@ -164,11 +176,13 @@ def make_plan(study: Study) -> Plan:
     )
     tables += [_add_decisions(plan, name, [asked, *trained]) for name in study.agents]
     tables += _add_mechanisms(plan, everyone, trained)
-    configs = {name: training_config(study, name) for name in study.agents}
+    tables += _add_questioning(plan, everyone, [asked, *trained])
+    configs = {name: known_training(study, name) for name in study.agents}
     settings = {n: None if c is None else c.model_dump(mode="json") for n, c in configs.items()}
     tables.append(
         plan.add("behaviour", ("behaviour", "behave"), {"training": settings}, tables, steps.behave)
     )
+    tables += _add_evaluation(plan, settings, tables)
     judged = {"evidence": study.evidence.model_dump(mode="json"), "seed": study.seed}
     plan.add("evidence", ("evidence", "judge"), judged, tables, steps.judge)
     return Plan(study, source, tuple(plan.tasks.values()))
@@ -190,8 +204,51 @@ def _add_training(plan: _Planner, name: str) -> str:
 
 def _add_decisions(plan: _Planner, name: str, needs: Sequence[str]) -> str:
     own = [n for n in needs if not n.startswith(TRAIN) or n == f"{TRAIN}{name}"]
-    inputs = {**plan.agent_inputs(name), **plan.compute}
-    return plan.add(f"decide-{name}", ("models", "decide"), inputs, own, steps.decide(name))
+    if plan.study.agents[name].policy is not None:
+        inputs, package = plan.agent_inputs(name), "behaviour"
+    else:
+        inputs, package = {**plan.agent_inputs(name), **plan.compute}, "models"
+    return plan.add(f"decide-{name}", (package, "decide"), inputs, own, steps.decide(name))
+
+
+def _add_questioning(
+    plan: _Planner, agents: Mapping[str, Mapping[str, object]], needs: Sequence[str]
+) -> list[str]:
+    """What models are asked beyond decisions: answers in their own words, neutral texts."""
+    study, wanted = plan.study, plan.study.evaluation
+    added: list[str] = []
+    common = {**plan.compute, "seed": study.seed}
+    base = base_name(study)
+    told = {"answers", "answer_tokens", "conversation_tokens"}
+    for name in models_of(study):
+        own = [n for n in needs if not n.startswith(TRAIN) or n == f"{TRAIN}{name}"]
+        if wanted.wants("answers"):
+            inputs = {**common, **agents[name], **wanted.model_dump(mode="json", include=told)}
+            step = evaluation_steps.answer(name)
+            added.append(plan.add(f"answer-{name}", ("behaviour", "answer"), inputs, own, step))
+        if wanted.wants("side_effects") and name != base:
+            inputs = {**common, **agents[name], "base": agents[base]}
+            step = evaluation_steps.affect(name)
+            added.append(plan.add(f"affect-{name}", ("behaviour", "affect"), inputs, own, step))
+    return added
+
+
+def _add_evaluation(
+    plan: _Planner, training: Mapping[str, object], needs: Sequence[str]
+) -> list[str]:
+    """Everything about behaviour that is computed from tables alone."""
+    wanted = plan.study.evaluation
+    read = [n for n in needs if n.partition("-")[0] in ("prompts", "agents", "decide", "answer")]
+    inputs = {"evaluation": wanted.model_dump(mode="json"), "seed": plan.study.seed}
+    added: list[str] = []
+    if set(wanted.parts) - {"play", "tournament", "side_effects"}:
+        what = ("behaviour", "evaluate")
+        more = {**inputs, "training": training}
+        added.append(plan.add("evaluation", what, more, read, evaluation_steps.evaluate))
+    if wanted.wants("play", "tournament"):
+        what = ("behaviour", "play")
+        added.append(plan.add("play", what, inputs, read, evaluation_steps.play))
+    return added
 
 
 def _add_mechanisms(
@@ -210,7 +267,7 @@ def _add_mechanisms(
     added: list[str] = []
     reading = [m for m in _READING if m in chosen.methods]
     base = base_name(study)
-    for name in study.agents if reading else ():
+    for name in models_of(study) if reading else ():
         inputs = {**common, **agents[name], "methods": reading}
         if "attribution_change" in reading:
             inputs["base"] = agents[base]

@@ -13,7 +13,14 @@ from pathlib import Path
 import polars as pl
 
 from moralscope.behaviour import cooperation_table, learned_table, policy_table, transfer_table
-from moralscope.behaviour.transfer import trained_on
+from moralscope.behaviour.scripted import scripted_decisions
+from moralscope.behaviour.training_sets import (
+    REFERENCE_FAMILY,
+    TrainedOn,
+    trained_on,
+    trained_on_table,
+    with_unknown,
+)
 from moralscope.core.progress import Progress
 from moralscope.core.schemas import SCHEMAS
 from moralscope.core.tables import conform, read_table, write_table
@@ -21,7 +28,7 @@ from moralscope.evidence.claims import make_claims
 from moralscope.evidence.gates import judge_gates
 from moralscope.models.tables import agents_table, decisions_table, prompts_table
 from moralscope.studies.catalogue import asked_prompts, fingerprint_prompts
-from moralscope.studies.study import training_config
+from moralscope.studies.study import Study, known_training, training_config
 from moralscope.studies.workbench import Workbench
 from moralscope.training.batches import training_prompts
 from moralscope.training.diagnostics import diagnosed
@@ -93,8 +100,10 @@ def train(name: str) -> Step:
 
 def enrol(context: Context) -> None:
     """Who is measured."""
-    roster = context.bench.roster(context.bench.study.agents, context.trained)
-    write_table("agents", agents_table(roster), context.out)
+    study = context.bench.study
+    roster = context.bench.roster(study.agents, context.trained)
+    scripted = [name for name, agent in study.agents.items() if agent.policy is not None]
+    write_table("agents", agents_table(roster, scripted), context.out)
 
 
 def decide(name: str) -> Step:
@@ -102,8 +111,12 @@ def decide(name: str) -> Step:
 
     def step(context: Context) -> None:
         bench = context.bench
-        roster = bench.roster([name], context.trained)
         prompts = tuple(bench.prompts())
+        policy = bench.study.agents[name].policy
+        if policy is not None:
+            write_table("decisions", scripted_decisions(name, policy, prompts), context.out)
+            return
+        roster = bench.roster([name], context.trained)
         table = decisions_table(
             roster,
             name,
@@ -121,19 +134,32 @@ def behave(context: Context) -> None:
     """Policies, cooperation, and the control label, layout or move."""
     study = context.bench.study
     tables = gather(context.needs.values())
-    configs = {name: training_config(study, name) for name in study.agents}
-    trained = {
-        name: trained_on(training_prompts(config))
-        for name, config in configs.items()
-        if config is not None
-    }
+    trained = trained_sets(study, tables)
     prompts, decisions = tables["prompts"], tables["decisions"]
     write_table("policy", policy_table(prompts, decisions), context.out)
     write_table("cooperation", cooperation_table(prompts, decisions), context.out)
     if trained:
+        write_table("trained_on", trained_on_table(trained), context.out)
         transfer = transfer_table(prompts, decisions, tables["agents"], trained)
         write_table("transfer", transfer, context.out)
         write_table("learned", learned_table(transfer), context.out)
+
+
+def trained_sets(study: Study, tables: Mapping[str, pl.DataFrame]) -> dict[str, TrainedOn]:
+    """What each adapter and checkpoint was trained on, or what stands in for it.
+
+    Without the structured text nothing can stand in, and agents of unknown training are left out.
+    """
+    configs = {name: known_training(study, name) for name in study.agents}
+    known = {
+        name: trained_on(training_prompts(config))
+        for name, config in configs.items()
+        if config is not None
+    }
+    prompts = tables["prompts"]
+    if prompts.filter(pl.col("family") == REFERENCE_FAMILY).is_empty():
+        return known
+    return with_unknown(tables["agents"], prompts, known)
 
 
 def judge(context: Context) -> None:

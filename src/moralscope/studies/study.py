@@ -12,12 +12,15 @@ from typing import Annotated, Literal
 import yaml
 from pydantic import Field, model_validator
 
+from moralscope.behaviour.scripted import scripted_policy
 from moralscope.core.agents import AgentSpec, Frozen
 from moralscope.core.documents import read_yaml, validate
 from moralscope.core.errors import ConfigError, nearest
 from moralscope.games import CLUSTER_GAMES, HELD_OUT, MIRRORED, WORDINGS, reward_phases
+from moralscope.studies.evaluation import EvaluationChoice
 from moralscope.training.batches import training_game
 from moralscope.training.config import TrainingConfig
+from moralscope.training.finished import SETTINGS, read_settings
 from moralscope.training.others import check_opponent
 
 Method = Literal[
@@ -30,13 +33,15 @@ Settings = dict[str, object]
 
 
 class AgentEntry(Frozen):
-    """One agent of a study: trained here, loaded from somewhere, or the base itself.
+    """One agent of a study: trained here, loaded from somewhere, scripted, or the base itself.
 
     Attributes:
         reward: train it with this reward (with ``adapter`` or ``checkpoint``: what it is known
             to have been trained with).
         opponent, seed: of its training.
         adapter, checkpoint: load it instead of training it.
+        policy: a scripted strategy, by the name or expression of a memory-one opponent: it has
+            exact probabilities and nothing inside.
         training: settings of its training that differ from the study's.
     """
 
@@ -45,6 +50,7 @@ class AgentEntry(Frozen):
     seed: Annotated[int, Field(ge=0)] | None = None
     adapter: str | None = None
     checkpoint: str | None = None
+    policy: str | None = None
     training: Settings = Field(default_factory=dict[str, object])
 
 
@@ -130,7 +136,7 @@ class Study(Frozen):
         max_nodes: largest packed forward, in tree nodes; lower it to use less memory.
         agents: by name; exactly one has neither reward, adapter nor checkpoint: the base.
         training: settings common to all agents trained here.
-        prompts, mechanisms, evidence: see their types.
+        prompts, evaluation, mechanisms, evidence: see their types.
     """
 
     name: str = "study"
@@ -142,6 +148,7 @@ class Study(Frozen):
     agents: Annotated[dict[str, AgentEntry], Field(min_length=1)]
     training: Settings = Field(default_factory=dict[str, object])
     prompts: PromptChoice = PromptChoice()
+    evaluation: EvaluationChoice = EvaluationChoice()
     mechanisms: MechanismChoice = MechanismChoice()
     evidence: EvidenceChoice = EvidenceChoice()
 
@@ -152,7 +159,7 @@ class Study(Frozen):
             raise ConfigError(
                 "A study needs exactly one base agent",
                 seen=f"{len(bases)}: {', '.join(bases) or 'none'}",
-                allowed="one agent with no reward, adapter or checkpoint",
+                allowed="one agent with no reward, adapter, checkpoint or policy",
                 remedy="add 'base: {}' under agents" if not bases else "remove the others",
             )
         for name in self.agents:
@@ -167,12 +174,14 @@ class Study(Frozen):
             training_config(self, name)
         for pair in self.mechanisms.pairs or ():
             for name in pair:
-                if name not in self.agents:
+                if name not in models_of(self):
                     raise ConfigError(
-                        "A pair names an agent that the study does not have",
+                        "A pair names an agent that the study does not have"
+                        if name not in self.agents
+                        else "A pair names a scripted policy, which has nothing inside",
                         seen=f"{pair[0]} into {pair[1]}",
-                        allowed=", ".join(self.agents),
-                        remedy=nearest(name, self.agents),
+                        allowed=", ".join(models_of(self)),
+                        remedy=nearest(name, models_of(self)),
                     )
         if not self.prompts.games and not self.prompts.files:
             raise ConfigError(
@@ -193,17 +202,36 @@ class Study(Frozen):
 
 
 def _refuse_two_sources(name: str, agent: AgentEntry) -> None:
-    if agent.adapter is not None and agent.checkpoint is not None:
+    given = {
+        key: value
+        for key in ("adapter", "checkpoint", "policy")
+        if (value := getattr(agent, key)) is not None
+    }
+    if len(given) > 1:
         raise ConfigError(
-            f"Agent {name!r} names both an adapter and a checkpoint",
-            seen=f"adapter {agent.adapter}, checkpoint {agent.checkpoint}",
-            allowed="one of them, or neither for the base itself",
-            remedy="remove one of the two keys",
+            f"Agent {name!r} is given in more than one way",
+            seen=", ".join(f"{key} {value}" for key, value in given.items()),
+            allowed="one of adapter, checkpoint and policy, or none for the base itself",
+            remedy="keep one of the keys",
         )
+    if agent.policy is not None:
+        if agent.reward is not None:
+            raise ConfigError(
+                f"Agent {name!r} is scripted and cannot be trained",
+                seen=f"policy {agent.policy} and reward {agent.reward}",
+                allowed="a policy without a reward",
+                remedy="remove one of the two keys",
+            )
+        scripted_policy(agent.policy)
 
 
 def _is_base(agent: AgentEntry) -> bool:
-    return agent.reward is None and agent.adapter is None and agent.checkpoint is None
+    return all(v is None for v in (agent.reward, agent.adapter, agent.checkpoint, agent.policy))
+
+
+def models_of(study: Study) -> tuple[str, ...]:
+    """The agents that have weights: all but scripted policies."""
+    return tuple(name for name, agent in study.agents.items() if agent.policy is None)
 
 
 def base_name(study: Study) -> str:
@@ -256,6 +284,20 @@ def training_config(study: Study, name: str) -> TrainingConfig | None:
     return config
 
 
+def known_training(study: Study, name: str) -> TrainingConfig | None:
+    """How an agent was trained, here or as the folder that it is loaded from tells; else None.
+
+    Raises:
+        ConfigError: an unknown reward, opponent or setting.
+        AgentError: the folder's record of its training is damaged.
+    """
+    adapter = study.agents[name].adapter
+    if adapter is None:
+        return training_config(study, name)
+    folder = Path(adapter).expanduser()
+    return read_settings(folder) if (folder / SETTINGS).is_file() else None
+
+
 def agent_spec(study: Study, name: str, adapter: Path | None = None) -> AgentSpec:
     """An agent as ``models`` loads it; ``adapter`` is the folder that training wrote."""
     agent = study.agents[name]
@@ -280,7 +322,7 @@ def patched_pairs(study: Study) -> tuple[tuple[str, str], ...]:
     if study.mechanisms.pairs is not None:
         return study.mechanisms.pairs
     base = base_name(study)
-    return tuple((base, name) for name in study.agents if name != base)
+    return tuple((base, name) for name in models_of(study) if name != base)
 
 
 def read_study(path: Path) -> Study:

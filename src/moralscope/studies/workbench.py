@@ -17,7 +17,7 @@ from moralscope.models.loading import LoadedModel, ModelSource, load_model
 from moralscope.models.rendering import EncodedPrompt, encode_all
 from moralscope.models.roster import Roster
 from moralscope.studies.catalogue import all_prompts, digest, mechanism_prompts
-from moralscope.studies.study import Study, agent_spec
+from moralscope.studies.study import Study, agent_spec, models_of
 
 
 @dataclass
@@ -53,13 +53,14 @@ class Workbench:
         """The roster with at least these agents loaded.
 
         Args:
-            names: agents that are needed.
+            names: agents that are needed; scripted policies have nothing to load.
             trained: adapter folders of the agents that were trained here.
         """
         if self._roster is None:
             self._roster = Roster(self.base())
+        models = models_of(self.study)
         for name in names:
-            if name not in self._roster.specs:
+            if name in models and name not in self._roster.specs:
                 self._roster.add(agent_spec(self.study, name, trained.get(name)))
         return self._roster
 

@@ -87,7 +87,6 @@ def read_finished(folder: Path) -> FinishedAgent:
             allowed=f"a folder with {', '.join(NEEDED)}",
             remedy="train the agent to its end with moralscope train, or correct the path",
         )
-    settings = _json(folder / SETTINGS)
     adapter = _json(folder / ADAPTER_CONFIG)
     table = read_table("training", folder)
     diagnosed = (folder / "diagnostics.parquet").is_file()
@@ -95,7 +94,7 @@ def read_finished(folder: Path) -> FinishedAgent:
     return FinishedAgent(
         folder=folder,
         name=name,
-        config=validate(TrainingConfig, settings, str(folder / SETTINGS), AgentError),
+        config=read_settings(folder),
         base=str(adapter.get("base_model_name_or_path", "")),
         size=adapter_size(folder),
         fingerprint=_json(folder / FINGERPRINT),
@@ -103,6 +102,16 @@ def read_finished(folder: Path) -> FinishedAgent:
         diagnostics=read_table("diagnostics", folder) if diagnosed else None,
         trainable=_json(folder / TRAINABLE) if (folder / TRAINABLE).is_file() else None,
     )
+
+
+def read_settings(folder: Path) -> TrainingConfig:
+    """What the agent in a folder was trained with.
+
+    Raises:
+        AgentError: the file is not there or damaged.
+    """
+    place = folder / SETTINGS
+    return validate(TrainingConfig, _json(place), str(place), AgentError)
 
 
 def adapter_size(folder: Path) -> AdapterSize:
