@@ -27,8 +27,8 @@ SCHEMAS: dict[str, tuple[str, str, str]] = {
         game            | text    | name        | the game, with its own payoffs
         labels          | text    | words       | cooperate label / defect label
         table_order     | text    | one of      | order of the payoff table
-        p_cooperate     | number  | probability | given a legal answer, mean over states and orders
-        low             | number? | probability | 95% t interval over the memory-one states; null without spread
+        p_cooperate     | number? | probability | given a legal answer, mean over states and orders; null: some prompt has none
+        low             | number? | probability | 95% interval over the memory-one states; null without spread
         high            | number? | probability | its upper end
         change_log_odds | number? | nats        | of defecting, agent minus base; null where there is no base or no log-odds
         legal_mass      | number  | probability | of a legal answer
@@ -82,10 +82,10 @@ SCHEMAS: dict[str, tuple[str, str, str]] = {
         game        | text    | name        | the game
         family      | text    | name        | prompt family
         estimate    | number  | probability | difference in P(cooperate given legal), or one P where nothing is subtracted
-        low         | number? | probability | 95% t interval over units; null for one unit or no spread
+        low         | number? | probability | 95% interval over units; null for one unit or no spread
         high        | number? | probability | its upper end
         change      | number? | probability | estimate minus that of the base; null for a base and scripted policies
-        change_low  | number? | probability | 95% t interval of the change over units
+        change_low  | number? | probability | 95% interval of the change over units
         change_high | number? | probability | its upper end
         change_log_odds | number? | nats    | the same contrast of log-odds of cooperating, agent minus base
         unit        | text    | name        | what the interval is over: wordings, texts or presentations
@@ -102,9 +102,9 @@ SCHEMAS: dict[str, tuple[str, str, str]] = {
         labels      | text    | words  | the two labels, assignments averaged
         strategy    | text    | name   | the strategy
         distance    | number  | probability | root mean square over the four states
-        low         | number? | probability | 95% interval over presentations
+        low         | number? | probability | 95% jackknife interval over presentations; null for one or no spread
         high        | number? | probability | its upper end
-        rank        | integer | count  | 1: the nearest
+        rank        | integer | count  | 1: the nearest; equal distances share it
         n_units     | integer | count  | presentations
         """,
     ),
@@ -325,7 +325,7 @@ SCHEMAS: dict[str, tuple[str, str, str]] = {
         high          | number? | nats   | its upper end
         total_variation | number | probability | mean over scenarios
         margin        | number  | nats   | what counts as alike, set beforehand
-        p_equivalent  | number? | probability | that the divergence reaches the margin is refuted (one-sided t); null for one scenario
+        p_equivalent  | number? | probability | one-sided test that the mean divergence reaches the margin; null for one scenario
         n_scenarios   | integer | count  | clusters
         """,
     ),
