@@ -1,10 +1,10 @@
 """What stands? Every claim that the tables can carry, with its verdict.
 
 Tables in, claims out: behaviour (changes from base, label assignments, differences, contrasts
-between situations, who decides alike), rewards, patching, attribution, and what the control
-*label, layout or move* found. Each claim states its estimate with an interval, the unit of
-replication and its number, the test with its attainable floor, the gates consulted, a verdict, and
-the query that recomputes the estimate.
+between situations, who decides alike, labels and kinds of text), rewards, patching, attribution,
+and what the control *label, layout, order or move* found. Each claim states its estimate with an
+interval, the unit of replication and its number, the test with its attainable floor, the gates
+consulted, a verdict, and the query that recomputes the estimate.
 
 All claims are exploratory (``registered`` false): they are the ones that these tables suggest, and
 none was named before the run.
@@ -26,6 +26,7 @@ from moralscope.evidence.learned_claims import learned_findings
 from moralscope.evidence.ledger import GateResult, Setting, claim_row
 from moralscope.evidence.patching_claims import patching_findings
 from moralscope.evidence.reward_claims import reward_findings
+from moralscope.evidence.robustness_claims import robustness_findings
 from moralscope.evidence.similarity_claims import similarity_findings
 from moralscope.evidence.units import checked
 
@@ -65,6 +66,7 @@ def make_claims(
     findings = [
         *behaviour_findings(setting),
         *learned_findings(setting),
+        *robustness_findings(setting),
         *contrast_claims(setting),
         *similarity_findings(setting),
         *reward_findings(setting),

@@ -151,3 +151,30 @@ def trained_sizes(agent: str) -> str:
         "SELECT AVG(ABS(change_log_odds)) AS estimate FROM transfer_states "
         f"WHERE agent = {text(agent)} AND reference AND keeps_sign"
     )
+
+
+def label_lean(agent: str, game: str, labels: tuple[str, str], texts: Sequence[str]) -> str:
+    """Log-odds of defecting under the first assignment minus the second, over crossed texts."""
+    first, second = (text(name) for name in labels)
+    return _mean_over(
+        "prompts.template",
+        f"SELECT prompts.template, AVG(CASE WHEN prompts.labels = {first} THEN "
+        "2.0 * decisions.log_odds ELSE -2.0 * decisions.log_odds END) AS m FROM decisions "
+        f"JOIN prompts ON decisions.prompt = prompts.prompt WHERE decisions.agent = {text(agent)} "
+        f"AND prompts.labels IN ({first}, {second}) "
+        f"AND prompts.template IN ({', '.join(text(name) for name in texts)}) "
+        f"AND prompts.game = {text(game)} AND prompts.family IN ('structured', 'wordings') "
+        "AND prompts.table_order IN ('original', 'none') "
+        "AND prompts.option_order = prompts.answer_order",
+    )
+
+
+def change_over_texts(first: str, second: str, families: Sequence[str]) -> str:
+    """Log-odds of one agent minus another's, mean over the texts of some families."""
+    return _mean_over(
+        "prompts.template",
+        "SELECT prompts.template, AVG(x.log_odds - y.log_odds) AS m FROM decisions AS x "
+        "JOIN decisions AS y ON x.prompt = y.prompt JOIN prompts ON x.prompt = prompts.prompt "
+        f"WHERE x.agent = {text(first)} AND y.agent = {text(second)} "
+        f"AND prompts.family IN ({', '.join(text(name) for name in families)})",
+    )
