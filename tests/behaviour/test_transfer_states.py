@@ -9,11 +9,13 @@ import polars as pl
 import pytest
 from scipy import stats
 
-from moralscope.behaviour import TrainedOn, learned_table, transfer_table
+from moralscope.behaviour import TrainedOn, learned_table, trained_on, transfer_table
 from moralscope.behaviour.training_sets import reference_training, with_unknown
 from moralscope.behaviour.transfer_states import transfer_states_table
 from moralscope.core.errors import TableError
 from moralscope.core.tables import from_rows
+from moralscope.games import structured
+from moralscope.games.robustness import robustness_prompts
 
 RECIPROCAL = {"CC": -1.0, "CD": 1.0, "DC": -1.3, "DD": 0.6}
 
@@ -101,7 +103,7 @@ def test_a_missing_control_is_named_for_conditional_agents_too(world: Any) -> No
 
 
 def test_noise_has_no_pattern(world: Any) -> None:
-    for seed in range(20):
+    for seed in range(10):
         learned, sentence, _ = verdict(world, world.learner(noise=1.0, seed=seed), world.both)
         assert learned == "undecided", sentence
 
@@ -206,3 +208,35 @@ def test_without_a_structured_text_nothing_stands_in(world: Any) -> None:
     prompts = world.prompts().filter(pl.col("family") == "wordings")
     with pytest.raises(TableError, match="nothing to stand in for a training that is not known"):
         with_unknown(world.agents("agent"), prompts, {})
+
+
+@pytest.mark.parametrize("known", [True, False])
+def test_the_controls_fit_the_prompts_of_an_evaluation(world: Any, known: bool) -> None:
+    """On the real prompts every condition has units enough for conditional agents to be judged."""
+    asked = robustness_prompts()
+    prompts = from_rows(
+        "prompts",
+        [
+            world.prompt_row(
+                p.family,
+                p.template,
+                p.labels,
+                p.table_order,
+                (p.own_previous, p.opponent_previous),
+                order=p.option_order,
+                game=p.game,
+            )
+            | {"prompt": p.name, "answer_order": p.answer_order}
+            for p in asked
+        ],
+    )
+    what = trained_on(structured()) if known else reference_training(prompts)
+    for kind, learned in (("move", "move"), ("label", "label"), ("row", "layout")):
+        learner = world.learner(**{kind: 2.0}, by_state=RECIPROCAL)
+        found, sentence, basis = verdict(world, learner, what, prompts)
+        assert (found, basis) == (learned, "each state"), sentence
+    table = transfer_states_table(*made(world, world.learner(move=2.0), what, prompts))
+    units = dict(
+        table.filter(template="all").group_by("control").agg(pl.col("n_units").min()).iter_rows()
+    )
+    assert units == {"trained": 4, "exchanged_rows": 2, "new_wording": 7, "mirrored_wording": 7}

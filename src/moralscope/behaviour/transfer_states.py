@@ -76,12 +76,7 @@ def _of_agent(changes: pl.DataFrame) -> pl.DataFrame:
     together = ordered.with_columns(
         pl.col("table_order").replace("none", "original"), template=pl.lit(ALL)
     )
-    conditions = [
-        _condition(rows)
-        for frame in (together, ordered)
-        for _, rows in frame.group_by(_CONDITION, maintain_order=True)
-    ]
-    rows = pl.concat(conditions).with_columns(clear_sign())
+    rows = _conditions(pl.concat([together, ordered.select(together.columns)]))
     compared = _compared(rows)
     in_order = pl.col("control").cast(pl.Enum(CONTROLS))
     return compared.sort(in_order, maintain_order=True).select(
@@ -89,20 +84,24 @@ def _of_agent(changes: pl.DataFrame) -> pl.DataFrame:
     )
 
 
-def _condition(rows: pl.DataFrame) -> pl.DataFrame:
-    """The states of one condition, with intervals over whichever units are more."""
-    wordings, orders = rows.n_unique("wording"), rows.n_unique("orders")
-    unit = "wording" if wordings > 1 and wordings >= orders else "orders"
-    units = rows.group_by(*_CONDITION, *_STATE, unit, maintain_order=True).agg(
-        pl.col("change").mean()
-    )
-    states = units.group_by(*_CONDITION, *_STATE, maintain_order=True).agg(
+def _conditions(rows: pl.DataFrame) -> pl.DataFrame:
+    """The states of every condition, with intervals over whichever units are more."""
+    wordings = pl.col("wording").n_unique().over(_CONDITION)
+    orders = pl.col("orders").n_unique().over(_CONDITION)
+    chosen = rows.with_columns(worded=(wordings > 1) & (wordings >= orders))
+    units = chosen.group_by(
+        *_CONDITION,
+        *_STATE,
+        pl.when("worded").then(pl.lit("wordings")).otherwise(pl.lit("orders")).alias("unit"),
+        pl.when("worded").then("wording").otherwise("orders").alias("one"),
+        maintain_order=True,
+    ).agg(pl.col("change").mean())
+    states = units.group_by(*_CONDITION, *_STATE, "unit", maintain_order=True).agg(
         change_log_odds=pl.col("change").mean(),
         n_units=pl.len().cast(pl.Int64),
         units=pl.col("change"),
-        unit=pl.lit({"wording": "wordings", "orders": "orders"}[unit]),
     )
-    return with_interval(states, "units")
+    return with_interval(states, "units").with_columns(clear_sign())
 
 
 def _compared(rows: pl.DataFrame) -> pl.DataFrame:

@@ -1,4 +1,4 @@
-"""Label, layout or move? The change from base under each control, with its interval."""
+"""Label, layout, order or move? The change from base under each control, with its interval."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _HEADINGS = {
 
 def label_control(run: Run, colours: dict[str, str]) -> Figure | Absent:
     """Change from base in log-odds per control, wording and label assignment."""
-    name, title = "label_control", "Label, layout or move: does the change survive the controls?"
+    name, title = "label_control", "Label, layout, order or move: does the change survive the controls?"
     if reason := run.lacks("transfer"):
         return Absent(name, title, reason)
     table = run.tables["transfer"]
