@@ -249,7 +249,7 @@ def _finding(
         missing=None
         if tested is not None
         else f"{case.measured.left_out} of its texts have no legal answer in some state or "
-        "situation, so no probability of cooperating either; use prompts that it answers.",
+        "situation, and so no probability of cooperating; use prompts that it answers.",
     )
 
 

@@ -48,12 +48,14 @@ def similarity_findings(setting: Setting) -> Iterator[Finding]:
     agents, prompts = setting.tables["agents"], setting.tables["prompts"]
     decisions = setting.tables["decisions"]
     family = inference_family(prompts, decisions.get_column("prompt"))
+    if family is None:
+        return
     trained = trained_agents(agents)
     bases = [base for name in trained if (base := base_of(agents, name)) is not None]
     asked = prompts.filter(pl.col("family") == family).get_column("prompt").to_list()
     made = set(decisions.filter(pl.col("prompt").is_in(asked)).get_column("agent").to_list())
     names = [name for name in dict.fromkeys([*bases, *trained]) if name in made]
-    if family is None or len(names) < 2:
+    if len(names) < 2:
         return
     found = divergences(prompts, decisions, family, names)
     for index in range(len(found.pairs)):
