@@ -40,6 +40,11 @@ def panels(chart: _Plot, facet: alt.Facet, columns: int, spacing: int) -> alt.Fa
     return _facet(chart, facet=facet, columns=columns, spacing=spacing)
 
 
+def in_row(chart: _Plot, column: alt.Column, spacing: int) -> alt.FacetChart:
+    """One panel per value, all in one row, all with the same scales."""
+    return _facet(chart, column=column, spacing=spacing)
+
+
 def _facet(chart: _Plot, **arguments: object) -> alt.FacetChart:
     facet = cast("Callable[..., alt.FacetChart]", chart.facet)  # pyright: ignore[reportUnknownMemberType]
     return facet(**arguments)

@@ -6,18 +6,19 @@ different things.
 
 from __future__ import annotations
 
-import unicodedata
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import polars as pl
 
 from moralscope.core.progress import Progress, ProgressEvent
+from moralscope.reports.answers import AgentAnswers, agent_answers
+from moralscope.reports.conversations import AgentConversations, agent_conversations
 from moralscope.reports.export import Picture, render
 from moralscope.reports.figure import Absent, Figure
 from moralscope.reports.figures import makers_of
 from moralscope.reports.findings import VerdictGroup, group_findings
 from moralscope.reports.look import agent_colours
+from moralscope.reports.prompts import PromptFamily, prompt_families
 from moralscope.reports.run import AgentFacts, Run
 
 _READ = ("agents", "prompts", "decisions", "claims", "gates", "learned")
@@ -31,14 +32,15 @@ class AgentCard:
         facts: who it is.
         colour: hexadecimal.
         learned, sentence: the finding of the controls; empty where there is none.
-        answers: per prompt family its mean P(positive given legal) and mean legal mass.
+        answers: per prompt family its mean P(positive given legal), null where no answer of the
+            family is legal, and mean legal mass.
     """
 
     facts: AgentFacts
     colour: str
     learned: str
     sentence: str
-    answers: tuple[tuple[str, float, float], ...]
+    answers: tuple[tuple[str, float | None, float], ...]
 
 
 @dataclass(frozen=True)
@@ -62,38 +64,6 @@ class Gate:
 
 
 @dataclass(frozen=True)
-class Answer:
-    """What an agent answers to a prompt; ``log_odds`` is null for scripted policies."""
-
-    agent: str
-    p_positive: float
-    p_negative: float
-    legal_mass: float
-    p_positive_given_legal: float
-    log_odds: float | None
-
-
-@dataclass(frozen=True)
-class PromptEntry:
-    """A prompt, verbatim, and every agent's answer.
-
-    ``unseen`` names characters in the text that cannot be seen but change how it reads.
-    """
-
-    name: str
-    game: str
-    scenario: str
-    family: str
-    template: str
-    labels: str
-    text: str
-    positive: str
-    negative: str
-    unseen: tuple[str, ...]
-    answers: tuple[Answer, ...]
-
-
-@dataclass(frozen=True)
 class Content:
     """The report.
 
@@ -103,6 +73,8 @@ class Content:
         agents: cards, in the order of the study.
         figures: drawn or absent, in the order of the page.
         gates: failed first, then unavailable, then passed.
+        answers: sampled ones by agent; empty where none were drawn.
+        conversations: by agent; empty where none were held.
         prompts: by family, in the order of the table.
         missing: sentences about what the run lacks.
     """
@@ -112,7 +84,9 @@ class Content:
     agents: tuple[AgentCard, ...]
     figures: tuple[Drawn | Absent, ...]
     gates: tuple[Gate, ...]
-    prompts: tuple[tuple[str, tuple[PromptEntry, ...]], ...]
+    answers: tuple[AgentAnswers, ...]
+    conversations: tuple[AgentConversations, ...]
+    prompts: tuple[PromptFamily, ...]
     missing: tuple[str, ...]
 
 
@@ -122,6 +96,7 @@ def assemble(run: Run, progress: Progress) -> Content:
         [agent.name for agent in run.agents],
         frozenset(agent.name for agent in run.agents if agent.kind == "base"),
         {agent.name: agent.reward for agent in run.agents},
+        frozenset(agent.name for agent in run.agents if agent.kind == "policy"),
     )
     figures: list[Drawn | Absent] = []
     makers = makers_of(run)
@@ -141,7 +116,9 @@ def assemble(run: Run, progress: Progress) -> Content:
         agents=_cards(run, colours),
         figures=tuple(figures),
         gates=_gates(run.tables.get("gates")),
-        prompts=_prompts(run),
+        answers=agent_answers(run),
+        conversations=agent_conversations(run),
+        prompts=prompt_families(run),
         missing=tuple(missing),
     )
 
@@ -162,7 +139,7 @@ def _cards(run: Run, colours: dict[str, str]) -> tuple[AgentCard, ...]:
     )
 
 
-def _mean_answers(run: Run) -> dict[str, list[tuple[str, float, float]]]:
+def _mean_answers(run: Run) -> dict[str, list[tuple[str, float | None, float]]]:
     """Per agent: family, mean P(positive given legal), mean legal mass.
 
     Prompts with a rearranged payoff table are a control and stand apart from their family.
@@ -183,7 +160,7 @@ def _mean_answers(run: Run) -> dict[str, list[tuple[str, float, float]]]:
         .group_by("agent", "family", maintain_order=True)
         .agg(pl.col("p_positive_given_legal").mean(), pl.col("legal_mass").mean())
     )
-    found: dict[str, list[tuple[str, float, float]]] = {}
+    found: dict[str, list[tuple[str, float | None, float]]] = {}
     for agent, family, given, mass in means.iter_rows():
         found.setdefault(agent, []).append((family, given, mass))
     return found
@@ -195,50 +172,3 @@ def _gates(table: pl.DataFrame | None) -> tuple[Gate, ...]:
     gates = [Gate(**row) for row in table.iter_rows(named=True)]
     order = {False: 0, None: 1, True: 2}
     return tuple(sorted(gates, key=lambda gate: order[gate.passed]))
-
-
-def _prompts(run: Run) -> tuple[tuple[str, tuple[PromptEntry, ...]], ...]:
-    table = run.tables.get("prompts")
-    if table is None:
-        return ()
-    answers = _answers(run.tables.get("decisions"), [agent.name for agent in run.agents])
-    families: dict[str, list[PromptEntry]] = {}
-    for row in table.iter_rows(named=True):
-        entry = PromptEntry(
-            name=row["prompt"],
-            game=row["game"],
-            scenario=row["scenario"],
-            family=row["family"],
-            template=row["template"],
-            labels=row["labels"],
-            text=row["text"],
-            positive=row["positive"],
-            negative=row["negative"],
-            unseen=unseen_characters(row["text"]),
-            answers=tuple(answers.get(row["prompt"], [])),
-        )
-        families.setdefault(entry.family, []).append(entry)
-    return tuple((family, tuple(entries)) for family, entries in families.items())
-
-
-def _answers(table: pl.DataFrame | None, agents: Sequence[str]) -> dict[str, list[Answer]]:
-    found: dict[str, list[Answer]] = {}
-    if table is None:
-        return found
-    rank = {name: i for i, name in enumerate(agents)}
-    columns = table.select("prompt", *Answer.__dataclass_fields__)
-    for row in columns.iter_rows(named=True):
-        found.setdefault(row.pop("prompt"), []).append(Answer(**row))
-    for listed in found.values():
-        listed.sort(key=lambda answer: rank.get(answer.agent, len(rank)))
-    return found
-
-
-def unseen_characters(text: str) -> tuple[str, ...]:
-    """Names of control and direction characters in a text, in order of appearance.
-
-    A prompt may hold marks that reorder what is displayed; the page isolates it and says so.
-    """
-    kinds = ("Cc", "Cf", "Co", "Cs")
-    found = dict.fromkeys(c for c in text if c not in "\n\t" and unicodedata.category(c) in kinds)
-    return tuple(f"U+{ord(c):04X} {unicodedata.name(c, 'control')}" for c in found)

@@ -19,9 +19,8 @@ from moralscope.reports.figure_lens import lens_trajectories
 from moralscope.reports.figure_policy import cooperation_by_game, memory_one
 from moralscope.reports.figure_settling import has_lens_controls, lens_settling
 from moralscope.reports.figure_sites import attribution_heatmap, patching_heatmap
+from moralscope.reports.figures_behaviour import BEHAVIOUR, Maker
 from moralscope.reports.run import Run
-
-Maker = Callable[[Run, dict[str, str]], Figure | Absent]
 
 FIGURES: tuple[Maker, ...] = (
     memory_one,
@@ -34,6 +33,7 @@ FIGURES: tuple[Maker, ...] = (
 )
 
 FURTHER: tuple[tuple[Maker, Callable[[Run], bool], Maker], ...] = (
+    *BEHAVIOUR,
     (lens_trajectories, has_lens_controls, lens_settling),
     (attribution_heatmap, has_parts, attribution_parts),
     (patching_heatmap, has_changes, patching_across),

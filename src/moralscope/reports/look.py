@@ -40,7 +40,10 @@ GRID = "#e4e7eb"
 
 
 def agent_colours(
-    names: Sequence[str], bases: frozenset[str], rewards: Mapping[str, str | None]
+    names: Sequence[str],
+    bases: frozenset[str],
+    rewards: Mapping[str, str | None],
+    policies: frozenset[str] = frozenset(),
 ) -> dict[str, str]:
     """One colour per agent.
 
@@ -49,17 +52,19 @@ def agent_colours(
         bases: those that are base models; they are grey.
         rewards: what each agent was trained with, where known. When there are more trained
             agents than colours and every one has a reward, agents of one reward share a colour.
+        policies: those that are scripted; their colours follow those of the trained agents.
 
     Returns:
         Hexadecimal colours by name. Without rewards to group by, colours repeat after the eighth
-        trained agent; panels and labels still tell such agents apart.
+        agent; panels and labels still tell such agents apart.
     """
-    trained = [name for name in names if name not in bases]
+    trained = [name for name in names if name not in bases | policies]
     grouped = len(trained) > len(AGENT_COLOURS) and all(rewards.get(name) for name in trained)
     keys = {name: (rewards.get(name) or name) if grouped else name for name in trained}
+    keys |= {name: name for name in names if name in policies}
     order = {key: rank for rank, key in enumerate(dict.fromkeys(keys.values()))}
     colours = {name: BASE_COLOUR for name in names if name in bases}
-    for name in trained:
+    for name in keys:
         colours[name] = AGENT_COLOURS[order[keys[name]] % len(AGENT_COLOURS)]
     return {name: colours[name] for name in names}
 

@@ -34,12 +34,14 @@ def plain(value: float | None, unit: str | None = None) -> str:
     return f"{sign}{text} {unit}" if unit else f"{sign}{text}"
 
 
-def probability(value: float) -> str:
-    """A probability with three decimals; below .001 and above .999 it says so.
+def probability(value: float | None) -> str:
+    """A probability with three decimals; below .001 and above .999 it says so; null is a dash.
 
     >>> probability(0.25), probability(1e-9), probability(0.0), probability(1.0)
     ('0.250', '< 0.001', '0', '1')
     """
+    if value is None:
+        return "\N{EN DASH}"
     if value in (0.0, 1.0):
         return f"{value:.0f}"
     if value < 0.001:

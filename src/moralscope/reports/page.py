@@ -23,6 +23,12 @@ from moralscope.reports.run import Manifest
 SHOWN_AT_ONCE = 4
 """Claims of a verdict that are visible before the rest is unfolded."""
 
+FAMILIES_AT_ONCE = 6
+"""Families of prompts that an agent's card shows before the rest is unfolded."""
+
+LEVELS = (0.9, 0.5, 0.2, 0.05)
+"""Token probabilities from which on a token is shaded less; above the first it is not shaded."""
+
 _ENVIRONMENT = jinja2.Environment(
     loader=jinja2.PackageLoader("moralscope.reports"),
     autoescape=True,
@@ -36,6 +42,7 @@ _ENVIRONMENT.filters.update(
     probability=numbers.probability,
     p_value=numbers.p_value,
     duration=numbers.duration,
+    level=lambda p: sum(p < bound for bound in LEVELS),
     address=lambda text: quote(str(text), safe=""),
 )
 
@@ -61,6 +68,8 @@ def render_page(content: Content) -> str:
         option_words=content.run.option_words,
         colour_class={card.facts.name: f"agent-{i}" for i, card in enumerate(content.agents)},
         shown_at_once=SHOWN_AT_ONCE,
+        families_at_once=FAMILIES_AT_ONCE,
+        levels=LEVELS,
         # Our own file, not data: the one text that is not escaped.
         style=Markup(style),  # noqa: S704
         style_hash=_hash(style),

@@ -62,9 +62,10 @@ class AgentFacts:
 
     Attributes:
         name: the agent's name.
-        kind: base, adapter or checkpoint; empty where no table says.
+        kind: base, adapter, checkpoint or policy (scripted); empty where no table says.
         reward, opponent, training_seed: of its training, where known.
-        reference: name of the base agent that its changes are measured from; None for a base.
+        reference: name of the base agent that its changes are measured from; None for a base and
+            a scripted policy.
     """
 
     name: str
@@ -86,7 +87,7 @@ class Run:
         manifest_sha256: hash of that file.
         config: the resolved study file as text; None where it is missing.
         adapters: names of the agents whose weights lie in ``agents/``.
-        agents: who was studied, in order, base models first.
+        agents: who was studied, in order, base models first, scripted policies last.
     """
 
     path: Path
@@ -208,29 +209,39 @@ def _agents(tables: Mapping[str, pl.DataFrame]) -> tuple[AgentFacts, ...]:
             reward=row["reward"],
             opponent=row["opponent"],
             training_seed=row["training_seed"],
-            reference=None if row["kind"] == "base" else bases.get(row["base"]),
+            reference=None if row["kind"] in ("base", "policy") else bases.get(row["base"]),
         )
         for row in table.iter_rows(named=True)
     ]
-    return tuple(sorted(facts, key=lambda agent: agent.kind != "base"))
+    return _in_order(facts)
+
+
+def _in_order(facts: Iterable[AgentFacts]) -> tuple[AgentFacts, ...]:
+    """Base models, then what was made of them, then scripted policies."""
+    ranks = {"base": 0, "policy": 2}
+    return tuple(sorted(facts, key=lambda agent: ranks.get(agent.kind, 1)))
 
 
 def _agents_by_name(tables: Mapping[str, pl.DataFrame]) -> tuple[AgentFacts, ...]:
-    """Without the table ``agents``, an agent called ``base`` is the base."""
+    """Without the table ``agents``, names tell: ``base``, and ``policy:`` and a strategy."""
     names = list(dict.fromkeys(_named_agents(tables)))
     reference = "base" if "base" in names else None
     facts = [
         AgentFacts(
             name=name,
-            kind="base" if name == reference else "",
+            kind="base" if name == reference else "policy" if _scripted(name) else "",
             reward=None,
             opponent=None,
             training_seed=None,
-            reference=None if name == reference else reference,
+            reference=None if name == reference or _scripted(name) else reference,
         )
         for name in names
     ]
-    return tuple(sorted(facts, key=lambda agent: agent.kind != "base"))
+    return _in_order(facts)
+
+
+def _scripted(name: str) -> bool:
+    return name.startswith("policy:")
 
 
 def _named_agents(tables: Mapping[str, pl.DataFrame]) -> Iterable[str]:

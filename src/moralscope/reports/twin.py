@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import asdict
 
 from moralscope.reports.content import Content, Drawn
+from moralscope.reports.conversations import transcript
 from moralscope.reports.findings import can_say, cannot_say, headline, verdict_counts
 
 CLAIM_FIELDS = (
@@ -66,7 +67,19 @@ def twin(content: Content) -> dict[str, object]:
             if not isinstance(absent, Drawn)
         ],
         "gates": [asdict(gate) for gate in content.gates],
-        "prompts": {family: len(entries) for family, entries in content.prompts},
+        "answers": [asdict(said) for said in content.answers],
+        "conversations": [
+            {
+                "agent": held.agent,
+                "total": held.total,
+                "shown": [transcript(conversation) for conversation in held.shown],
+            }
+            for held in content.conversations
+        ],
+        "prompts": {family.name: family.total for family in content.prompts},
+        "prompts_shown": {
+            family.name: [entry.name for entry in family.entries] for family in content.prompts
+        },
         "tables": {name: frame.height for name, frame in sorted(content.run.tables.items())},
         "missing": list(content.missing),
     }
