@@ -44,8 +44,8 @@ def test_the_table_conforms_and_is_complete(sound: synthetic.Tables) -> None:
     conform("claims", table)
     counts = table.group_by(pl.col("id").str.split(":").list.first()).len()
     assert dict(counts.iter_rows()) == {
-        "change": 12, "labels": 4, "difference": 6, "learned": 3, "reward": 4, "rewards": 6,
-        "patching": 2, "flips": 2, "effect": 1, "asymmetry": 1, "attribution": 1,
+        "change": 12, "labels": 4, "difference": 6, "alike": 11, "learned": 3, "reward": 4,
+        "rewards": 6, "patching": 2, "flips": 2, "effect": 1, "asymmetry": 1, "attribution": 1,
     }  # fmt: skip
 
 
@@ -332,7 +332,8 @@ def test_agents_without_a_base_are_compared_with_each_other(sound: synthetic.Tab
     part = only(sound, *BEHAVIOUR)
     part["agents"] = part["agents"].filter(pl.col("kind") != "base")
     made = claims(part)
-    assert set(made) == {name for name in claims(sound) if name.startswith("difference:")}
+    between = {n for n in claims(sound) if n.startswith(("difference:", "alike:"))}
+    assert set(made) == {name for name in between if ":base:" not in name}
     # Without the base there is no liveness either: differences may stand, absences may not.
     assert made["difference:game:utilitarian"]["verdict"] == "supported"
     assert made["difference:deontological:utilitarian"]["verdict"] == NOT_IDENTIFIED

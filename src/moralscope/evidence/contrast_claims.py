@@ -33,6 +33,7 @@ from moralscope.evidence.contrasts import (
     designs,
     estimate,
     measure,
+    scored_agents,
     used,
     weights_of,
 )
@@ -109,10 +110,12 @@ def contrast_claims(setting: Setting) -> Iterator[Finding]:
     if not setting.has("agents", "prompts", "decisions"):
         return
     agents, decisions = setting.tables["agents"], setting.tables["decisions"]
-    trained = trained_agents(agents)
-    of_base = {name: base_of(agents, name) for name in trained}
-    bases = [base for base in dict.fromkeys(of_base.values()) if base is not None]
-    pairs = [(name, base) for name, base in of_base.items() if base is not None]
+    scored = scored_agents(decisions)
+    trained = [name for name in trained_agents(agents) if name in scored]
+    named = {name: base_of(agents, name) for name in trained}
+    of_base = {name: base for name, base in named.items() if base is not None and base in scored}
+    bases = list(dict.fromkeys(of_base.values()))
+    pairs = list(of_base.items())
     for design in designs(setting.tables["prompts"]):
         if not _worth(setting, design):
             continue

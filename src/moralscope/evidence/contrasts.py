@@ -233,6 +233,12 @@ def _complete(rows: pl.DataFrame) -> pl.DataFrame:
     )
 
 
+def scored_agents(decisions: pl.DataFrame) -> set[str]:
+    """Agents that have log-odds: all models, no scripted policy."""
+    scored = decisions.filter(pl.col("log_odds").is_not_null())
+    return set(scored.get_column("agent").unique().to_list())
+
+
 @dataclass(frozen=True, eq=False)
 class Measured:
     """What one or two agents do in a design.

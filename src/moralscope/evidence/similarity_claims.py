@@ -14,6 +14,7 @@ import numpy as np
 import polars as pl
 
 from moralscope.evidence.contrast_queries import divergence, largest_divergence
+from moralscope.evidence.contrasts import scored_agents
 from moralscope.evidence.designs import base_of, trained_agents
 from moralscope.evidence.divergences import (
     MARGIN,
@@ -53,8 +54,8 @@ def similarity_findings(setting: Setting) -> Iterator[Finding]:
     trained = trained_agents(agents)
     bases = [base for name in trained if (base := base_of(agents, name)) is not None]
     asked = prompts.filter(pl.col("family") == family).get_column("prompt").to_list()
-    made = set(decisions.filter(pl.col("prompt").is_in(asked)).get_column("agent").to_list())
-    names = [name for name in dict.fromkeys([*bases, *trained]) if name in made]
+    scored = scored_agents(decisions.filter(pl.col("prompt").is_in(asked)))
+    names = [name for name in dict.fromkeys([*bases, *trained]) if name in scored]
     if len(names) < 2:
         return
     found = divergences(prompts, decisions, family, names)
