@@ -10,6 +10,7 @@ import polars as pl
 import pytest
 from scipy import stats
 
+from moralscope.core.tables import from_rows
 from moralscope.evidence.claims import make_claims
 from moralscope.evidence.contrast_claims import contrast_claims
 from moralscope.evidence.exchanging import exchange_max_t
@@ -217,6 +218,20 @@ def test_alike_equivalent_apart_and_all() -> None:
     assert verdict(made, "alike:all") == "equivalent"
     dead = claims(planted.build(same, noise=0.02, alive=False))
     assert verdict(dead, "alike:a:b") == "not identified by this design"
+
+
+def test_the_margin_is_that_of_the_table() -> None:
+    tables = planted.build({"base": kind(-0.2), "a": kind(0.2)}, noise=0.02)
+    row = {"first": "base", "second": "a", "family": "scenarios", "divergence": 0.0,
+           "total_variation": 0.0, "n_scenarios": 5}  # fmt: skip
+    by_margin = {
+        margin: claims(
+            {**tables, "similarity": from_rows("similarity", [{**row, "margin": margin}])}
+        )
+        for margin in (0.001, 0.1)
+    }
+    assert verdict(by_margin[0.001], "alike:base:a") == "supported"
+    assert verdict(by_margin[0.1], "alike:base:a") == "equivalent"
 
 
 def test_exchanging_is_scipys_permutation_test_and_corrects_for_columns() -> None:

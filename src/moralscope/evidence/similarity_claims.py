@@ -4,11 +4,13 @@ Unit: the scenario. *Supported* says that their answers diverge by more than the
 *equivalent* that they diverge by less, each by a one-sided test corrected for all pairs
 (Bonferroni); with neither, nothing is known. A claim on all agents together says that every pair is
 alike: it needs every test to reject, so its p is the largest, uncorrected (intersection-union).
+The margin is that of the table ``similarity`` where it is there.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import polars as pl
@@ -58,25 +60,42 @@ def similarity_findings(setting: Setting) -> Iterator[Finding]:
     names = [name for name in dict.fromkeys([*bases, *trained]) if name in scored]
     if len(names) < 2:
         return
-    found = divergences(prompts, decisions, family, names)
-    for index in range(len(found.pairs)):
-        yield _pair(setting, found, family, index)
+    asked_of = _Asked(family, _margin(setting), divergences(prompts, decisions, family, names))
+    for index in range(len(asked_of.found.pairs)):
+        yield _pair(setting, asked_of, index)
     if len(names) > 2:
-        yield _all(setting, found, family, names)
+        yield _all(setting, asked_of, names)
 
 
-def _pair(setting: Setting, found: Divergences, family: str, index: int) -> Finding:
+@dataclass(frozen=True, eq=False)
+class _Asked:
+    """What all claims share: the prompt family, the margin in nats, and the divergences."""
+
+    family: str
+    margin: float
+    found: Divergences
+
+
+def _margin(setting: Setting) -> float:
+    """The margin that the table ``similarity`` was made with, where it is there."""
+    if not setting.has("similarity"):
+        return MARGIN
+    return float(setting.tables["similarity"].get_column("margin")[0])
+
+
+def _pair(setting: Setting, asked: _Asked, index: int) -> Finding:
+    found, family, margin = asked.found, asked.family, asked.margin
     first, second = found.pairs[index]
     values, m = found.js[:, index], len(found.pairs)
     n = len(values)
     like, unlike = (
         None if p is None else min(1.0, p * m)
-        for p in (alike(values, MARGIN), apart(values, MARGIN))
+        for p in (alike(values, margin), apart(values, margin))
     )
     interval = divergence_interval(values)
     figures = (
         f"a Jensen-Shannon divergence of {size(float(values.mean()))} nats over {n} scenarios "
-        f"({between(interval)}, margin {size(MARGIN)}; alike: {probability(like)}, differently: "
+        f"({between(interval)}, margin {size(margin)}; alike: {probability(like)}, differently: "
         f"{probability(unlike)}, adjusted)"
     )
     return Finding(
@@ -90,11 +109,11 @@ def _pair(setting: Setting, found: Divergences, family: str, index: int) -> Find
         test=_TEST.format(corrected=f", Bonferroni over {m} pairs"),
         query=divergence(first, second, family),
         consulted=_consult(setting, (first, second)),
-        p=apart(values, MARGIN),
+        p=apart(values, margin),
         p_adjusted=unlike,
         level=setting.alpha,
         equivalence_p=like,
-        margin=MARGIN,
+        margin=margin,
         detectable=None
         if n < 2
         else smallest_detectable_effect(standard_error(values), n - 1, setting.alpha / m),
@@ -102,21 +121,22 @@ def _pair(setting: Setting, found: Divergences, family: str, index: int) -> Find
     )
 
 
-def _all(setting: Setting, found: Divergences, family: str, names: Sequence[str]) -> Finding:
+def _all(setting: Setting, asked: _Asked, names: Sequence[str]) -> Finding:
+    found, family, margin = asked.found, asked.family, asked.margin
     m = len(found.pairs)
     means = found.js.mean(axis=0)
     widest = int(np.argmax(means))
     values = found.js[:, widest]
     n = len(values)
-    like = [alike(found.js[:, k], MARGIN) for k in range(m)]
-    unlike = [apart(found.js[:, k], MARGIN) for k in range(m)]
+    like = [alike(found.js[:, k], margin) for k in range(m)]
+    unlike = [apart(found.js[:, k], margin) for k in range(m)]
     whole = None if None in like else max(p for p in like if p is not None)
     some = None if None in unlike else min(1.0, m * min(p for p in unlike if p is not None))
     interval = divergence_interval(values)
     first, second = found.pairs[widest]
     figures = (
         f"the largest divergence, of {first} and {second}, is {size(float(means[widest]))} nats "
-        f"over {n} scenarios ({between(interval)}, margin {size(MARGIN)}; all alike: "
+        f"over {n} scenarios ({between(interval)}, margin {size(margin)}; all alike: "
         f"{probability(whole)}, some differently: {probability(some)})"
     )
     return Finding(
@@ -136,7 +156,7 @@ def _all(setting: Setting, found: Divergences, family: str, names: Sequence[str]
         p_adjusted=some,
         level=setting.alpha,
         equivalence_p=whole,
-        margin=MARGIN,
+        margin=margin,
         missing=None if n > 1 else "one scenario shows no variation; ask in more scenarios.",
     )
 
