@@ -3,20 +3,24 @@
 A page says where: ``<!-- tables -->`` is replaced by every table's columns from
 ``moralscope.core.schemas``, ``<!-- commands -->`` by every command's help, ``<!-- study -->`` by
 every key of a study file with its default, ``<!-- agent -->`` by every key of an agent file and
-by what each preset changes.
+by what each preset changes, ``<!-- strategies -->`` by the classical strategies with their sources,
+``<!-- families -->`` by the prompt families and frames, ``<!-- contrasts -->`` by the contrasts
+between situations with their definitions.
 """
 
 from __future__ import annotations
 
 import inspect
+import math
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 from pydantic import BaseModel
 
 from moralscope.cli.main import app
 from moralscope.core.schemas import SCHEMAS
 from moralscope.core.tables import Schema, schema_of
+from moralscope.evidence.contrasts import OF_SITUATIONS, OF_STATES, Contrast
 from moralscope.games import (
     CLUSTER_GAMES,
     GAMES,
@@ -26,6 +30,10 @@ from moralscope.games import (
     TABLE_ORDERS,
     WORDINGS,
 )
+from moralscope.games.family_sets import FAMILIES, families
+from moralscope.games.framing import FRAMINGS
+from moralscope.games.play.classical import CLASSICAL
+from moralscope.studies.evaluation import EvaluationChoice
 from moralscope.studies.study import (
     AgentEntry,
     EvidenceChoice,
@@ -39,12 +47,15 @@ from moralscope.training.presets import PRESETS
 
 TABLES, COMMANDS, STUDY = "<!-- tables -->", "<!-- commands -->", "<!-- study -->"
 AGENT = "<!-- agent -->"
+STRATEGIES, FAMILY_TEXTS = "<!-- strategies -->", "<!-- families -->"
+CONTRASTS = "<!-- contrasts -->"
 PLACES: dict[str, type[BaseModel]] = {
     "The file": Study,
     "agents.NAME": AgentEntry,
     "training": TrainingConfig,
     "training.lora": LoraSettings,
     "prompts": PromptChoice,
+    "evaluation": EvaluationChoice,
     "mechanisms": MechanismChoice,
     "evidence": EvidenceChoice,
 }
@@ -62,6 +73,12 @@ def on_page_markdown(markdown: str, **_: object) -> str:
         markdown = markdown.replace(STUDY, "\n".join(_study()))
     if AGENT in markdown:
         markdown = markdown.replace(AGENT, "\n".join(_agent()))
+    if STRATEGIES in markdown:
+        markdown = markdown.replace(STRATEGIES, "\n".join(_strategies()))
+    if FAMILY_TEXTS in markdown:
+        markdown = markdown.replace(FAMILY_TEXTS, "\n".join(_families()))
+    if CONTRASTS in markdown:
+        markdown = markdown.replace(CONTRASTS, "\n".join(_contrasts()))
     return markdown
 
 
@@ -97,6 +114,8 @@ def _study() -> Iterator[str]:
         "wording": ("structured (training only)", *WORDINGS),
         "mirrored wording": MIRRORED,
         "table order": TABLE_ORDERS,
+        "prompt family": tuple(FAMILIES),
+        "classical strategy": tuple(CLASSICAL),
     }
     yield "### Names\n"
     yield "| what | names |"
@@ -150,6 +169,72 @@ def _agent() -> Iterator[str]:
         changes = ", ".join(f"`{key}: {_plain(v)}`" for key, v in flattened(settings).items())
         yield f"| `{name}` | {changes or 'nothing: the defaults above'} |"
     yield ""
+
+
+def _strategies() -> Iterator[str]:
+    yield "| strategy | remembers | chance | source |"
+    yield "|---|---|---|---|"
+    for each in CLASSICAL.values():
+        chance = "no" if each.deterministic else "yes"
+        yield f"| `{each.name}` | {_remembered(each.memory)} | {chance} | {each.source} |"
+    yield ""
+
+
+def _remembered(memory: float) -> str:
+    if math.isinf(memory):
+        return "the whole game"
+    return {0: "nothing", 1: "1 round"}.get(int(memory), f"{memory:g} rounds")
+
+
+def _families() -> Iterator[str]:
+    yield "| family | texts | does not tell | prompts |"
+    yield "|---|---|---|---|"
+    for name, texts in FAMILIES.items():
+        omitted = sorted({part for text in texts for part in text.omits})
+        told = ", ".join(f"`{text.name}`" for text in texts)
+        yield f"| `{name}` | {told} | {_parts(omitted)} | {len(families(names=[name]))} |"
+    yield ""
+    yield "| frame | what stands around the structured text |"
+    yield "|---|---|"
+    for each in FRAMINGS:
+        yield f"| `{each.name}` | {_frame(each.opening, each.system, each.chat_template)} |"
+    yield ""
+
+
+def _parts(omitted: Iterable[str]) -> str:
+    words = {"own": "the own last move", "other": "the other's last move", "goal": "a goal"}
+    return ", ".join(words.get(part, part) for part in omitted) or "nothing"
+
+
+def _frame(opening: str, system: str, chat_template: bool) -> str:
+    if not chat_template:
+        return "no chat template: the text, the beginning of the answer on the next line"
+    if system:
+        return f'the system message "{system}"'
+    return f'an answer that begins "{opening}"' if opening else "an answer that nobody began"
+
+
+def _contrasts() -> Iterator[str]:
+    for title, contrasts in (
+        ("Between what was played last", OF_STATES),
+        ("Between the five situations", OF_SITUATIONS),
+    ):
+        yield f"### {title}\n"
+        yield "| contrast | definition | compares cooperation |"
+        yield "|---|---|---|"
+        for each in contrasts:
+            where = each.words[0] if each.is_level else f"{each.words[0]}, and {each.words[1]}"
+            yield f"| `{each.name}` | {_definition(each)} | {where} |"
+        yield ""
+
+
+def _definition(contrast: Contrast) -> str:
+    """A weighted sum in words: each side is a mean of P(C) over its cells."""
+    cells = tuple(zip(contrast.cells, contrast.weights, strict=True))
+    more = [cell for cell, weight in cells if weight > 0]
+    less = [cell for cell, weight in cells if weight < 0]
+    sides = [f"P({', '.join(f'`{cell}`' for cell in side)})" for side in (more, less) if side]
+    return " - ".join(sides)
 
 
 def _plain(default: object) -> str:

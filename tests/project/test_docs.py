@@ -11,9 +11,16 @@ import pytest
 
 from moralscope.core.hashing import LAYERS
 from moralscope.core.schemas import SCHEMAS
+from moralscope.core.schemas_behaviour import SCHEMAS as BEHAVIOUR
 from moralscope.core.tables import schema_of
+from moralscope.evidence.contrasts import OF_SITUATIONS, OF_STATES
 from moralscope.evidence.verdicts import VERDICTS
 from moralscope.games import CLUSTER_GAMES, OPPONENTS, REWARDS, WORDINGS
+from moralscope.games.family_sets import FAMILIES
+from moralscope.games.framing import FRAMINGS
+from moralscope.games.play.classical import CLASSICAL
+from moralscope.games.robustness import robustness_prompts
+from moralscope.studies.evaluation import PARTS
 from moralscope.training.agent_file import OWN_KEYS
 from moralscope.training.config import LoraSettings, SamplingSettings, TrainingConfig
 from moralscope.training.diagnostics import KINDS
@@ -51,7 +58,9 @@ def test_every_column_of_every_table_is_documented(hooks: ModuleType):
             assert len(re.findall(r"(?<!\\)\|", rest)) == 3
 
 
-@pytest.mark.parametrize("command", ["demo", "run", "explain", "train", "push", "report", "doctor"])
+@pytest.mark.parametrize(
+    "command", ["demo", "run", "explain", "evaluate", "train", "push", "report", "doctor"]
+)
 def test_every_command_is_documented(hooks: ModuleType, command: str):
     assert f"## moralscope {command}\n" in page(hooks, "cli.md")
 
@@ -69,8 +78,59 @@ def test_every_key_of_a_study_is_documented(hooks: ModuleType):
     defaults = dict(re.findall(r"^\| `(\w+)` \| `(.*?)` \|", sections["prompts"], re.MULTILINE))
     assert defaults["games"] == f"[{', '.join(CLUSTER_GAMES)}]"
     assert defaults["scenarios"] == "true"
-    for name in (*REWARDS, *OPPONENTS, *WORDINGS):
+    assert "evaluation" in sections
+    for name in (*REWARDS, *OPPONENTS, *WORDINGS, *FAMILIES, *CLASSICAL):
         assert re.search(rf"[|,] {name}[ ,]", sections["Names"])
+
+
+def table_rows(text: str, title: str) -> dict[str, list[str]]:
+    """The cells of the table under a heading row, by the first of them."""
+    (body,) = re.findall(rf"^\| {title} \|.*\n\|---.*\n((?:\|.*\n)+)", text, re.MULTILINE)
+    cells = [line.strip("|").split(" | ") for line in body.splitlines()]
+    return {row[0].strip(" `"): [cell.strip() for cell in row[1:]] for row in cells}
+
+
+def test_every_classical_strategy_is_documented_with_its_source(hooks: ModuleType):
+    told = table_rows(page(hooks, "opponents.md"), "strategy")
+    assert list(told) == list(CLASSICAL)
+    assert all(re.search(r"\(?\b(19|20)\d\d\)?", source) for _, _, source in told.values())
+    assert told["always-defect"][:2] == ["nothing", "no"]
+    assert told["tit-for-two-tats"][:2] == ["2 rounds", "no"]
+    assert told["grim"][:2] == ["the whole game", "no"]
+    assert told["joss"][:2] == ["1 round", "yes"]
+
+
+def test_every_prompt_family_and_frame_is_documented(hooks: ModuleType):
+    text = page(hooks, "behaviour.md")
+    told = table_rows(text, "family")
+    assert list(told) == list(FAMILIES)
+    asked = [prompt.family for prompt in robustness_prompts()]
+    for name, (texts, _, count) in told.items():
+        assert re.findall(r"`([\w:]+)`", texts) == [wording.name for wording in FAMILIES[name]]
+        assert int(count) == asked.count(name)
+    assert told["poetic"][1] == "a goal, payoffs"
+    frames = table_rows(text, "frame")
+    assert list(frames) == [frame.name for frame in FRAMINGS]
+    assert "terse" not in frames["plain"][0]
+    assert "as few words" in frames["system:terse"][0]
+
+
+def test_every_contrast_is_documented(hooks: ModuleType):
+    _, states, situations = re.split(
+        r"^### Between .*$", page(hooks, "behaviour.md"), flags=re.MULTILINE
+    )
+    for told, known in ((states, OF_STATES), (situations, OF_SITUATIONS)):
+        assert list(table_rows(told, "contrast")) == [contrast.name for contrast in known]
+    guilt = table_rows(states, "contrast")["guilt_effect"][0]
+    assert guilt == "P(`DC`) - P(`CC`, `CD`, `DD`)"
+
+
+def test_every_part_and_every_table_of_the_evaluation_is_told_of(hooks: ModuleType):
+    text = page(hooks, "behaviour.md")
+    told = table_rows(text, "part")
+    assert list(told) == list(PARTS)
+    for name in BEHAVIOUR:
+        assert f"`{name}`" in text
 
 
 def test_every_key_of_an_agent_and_every_preset_is_documented(hooks: ModuleType):
