@@ -27,8 +27,6 @@ from typing import Any
 
 import numpy as np
 import polars as pl
-import torch
-from torch import Tensor
 
 from moralscope.behaviour.neutral import QUESTIONS, TEXTS, everyday_choices
 from moralscope.core.decision import Decision, Message, Option
@@ -38,12 +36,12 @@ from moralscope.core.streams import stream
 from moralscope.core.tables import from_rows
 from moralscope.evidence.intervals import Interval, cluster_t
 from moralscope.evidence.resampling import Array
-from moralscope.models.forward import run_tree
+from moralscope.models.divergence import read_text
 from moralscope.models.generating import FloatArray, end_tokens, generate
 from moralscope.models.rendering import encode_all, read_tokens
 from moralscope.models.roster import Roster
 from moralscope.models.scoring import MAX_NODES, score
-from moralscope.models.tree import Tokens, grow_tree
+from moralscope.models.tree import Tokens
 
 FREE_TOKENS = 80
 """Tokens at which a free answer is cut unless told otherwise."""
@@ -109,10 +107,10 @@ def side_effects_table(
         )
     task, agents = f"side effects {name}", tuple(dict.fromkeys((name, base)))
     total = len(tokens) + len(agents)
-    nats: list[list[float]] = []
+    nats: list[tuple[float, ...]] = []
     divergences: list[float] = []
     for number, text in enumerate(tokens, start=1):
-        found, divergence = _read_text(roster, agents, text)
+        found, divergence = read_text(roster, agents, text)
         nats.append(found)
         divergences.append(divergence)
         progress(ProgressEvent(task, number, total))
@@ -142,26 +140,6 @@ def _tokenised(roster: Roster, texts: Sequence[str]) -> list[Tokens]:
             remedy="leave the texts at what is shipped",
         )
     return tokens
-
-
-@torch.no_grad()
-def _read_text(roster: Roster, agents: Sequence[str], tokens: Tokens) -> tuple[list[float], float]:
-    """Nats per token of each agent, and the mean divergence of the first from the last.
-
-    One text at a time, so that no more than two of its distributions are held.
-    """
-    tree = grow_tree([tokens[:-1]])
-    keep = np.arange(len(tree), dtype=np.int64)
-    said: list[Tensor] = []
-    for agent in agents:
-        with roster.speaking(agent) as model:
-            said.append(run_tree(model, tree, keep).log_softmax(-1))
-    after = torch.tensor(tokens[1:], device=said[0].device)[:, None]
-    nats = [-float(log_p.gather(1, after).double().mean()) for log_p in said]
-    p = said[0].exp()
-    # What the agent never says adds nothing, whatever the base does.
-    terms = torch.where(p > 0, p * (said[0] - said[-1]), 0.0).sum(-1)
-    return nats, float(terms.double().mean())
 
 
 def _speak(

@@ -33,7 +33,7 @@ from moralscope.models.tree import IntArray, Tokens, cut_into_packs, grow_tree
 FloatArray = NDArray[np.float64]
 
 MAX_ROWS = 128
-"""Next-token distributions held at a time: some 100 MB at a vocabulary of 50,000."""
+"""Next-token distributions held at a time: 25 MB in float32 at a vocabulary of 50,000."""
 
 
 @dataclass(frozen=True)
