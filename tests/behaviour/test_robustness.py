@@ -220,11 +220,15 @@ def test_no_legal_answer_is_a_legal_mass_of_zero(world: Any, asked: pl.DataFrame
     silent = from_rows(
         "decisions",
         [
-            world.decision_row("agent", row, None, 0.5, 0.0 if row["family"] == "poetic" else 1.0)
+            world.decision_row("agent", row, None, 0.5, float(row["family"] != "poetic"))
             for row in asked.iter_rows(named=True)
         ],
-    )
+    ).with_columns(p_positive_given_legal=pl.when(pl.col("legal_mass") > 0).then(0.5))
     table = robustness_table(asked, silent)
+    (row,) = table.filter(level="poetic").iter_rows(named=True)
+    assert row["p_cooperate"] is row["low"] is row["change"] is None
+    assert row["n_units"] == 0
+    assert table["p_cooperate"].null_count() == 1
     mass = dict(table.filter(factor="family").select("level", "legal_mass").iter_rows())
     assert mass.pop("poetic") == 0.0
     assert set(mass.values()) == {1.0}

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from moralscope.behaviour import TrainedOn, swap_labels, trained_on, transfer_table
+from moralscope.behaviour.transfer_states import transfer_states_table
 from moralscope.core.decision import Decision, Message, Option, Prompt
 from moralscope.core.errors import AgentError, ConfigError, TableError
 
@@ -299,3 +300,38 @@ def test_states_of_a_group_are_units_like_those_of_two_players(world: Any) -> No
     assert found["n_states"].to_list() == [6, 6]
     changes = found["change_log_odds"].to_list()
     assert changes[0] == -changes[1] != 0
+
+
+def silenced(decisions: pl.DataFrame, agent: str, prompts: list[str]) -> pl.DataFrame:
+    """The decisions with one agent giving no legal answer to some prompts."""
+    gone = (pl.col("agent") == agent) & pl.col("prompt").is_in(prompts)
+    mass = ("p_positive", "p_negative", "legal_mass")
+    ratios = ("log_odds", "p_positive_given_legal")
+    return decisions.with_columns(
+        *(pl.when(gone).then(0.0).otherwise(name).alias(name) for name in mass),
+        *(pl.when(~gone).then(name).alias(name) for name in ratios),
+    )
+
+
+@pytest.mark.parametrize("agent", ["agent", "base"])
+def test_prompts_without_a_legal_answer_have_no_change(world: Any, agent: str) -> None:
+    prompts = world.prompts()
+    decisions = world.learner(move=2.0).decisions(prompts)
+    rows = prompts.filter(family="structured", labels=world.swapped)
+    state = rows.filter(table_order="original", scenario="IPD.CC")["prompt"].to_list()
+    table = rows.filter(table_order="rows")["prompt"].to_list()
+    made = silenced(decisions, agent, [*state, *table])
+    found = transfer_table(prompts, made, world.agents("agent"), {"agent": world.both})
+    sound = transfer_table(prompts, decisions, world.agents("agent"), {"agent": world.both})
+    key = ["control", "template", "labels", "table_order"]
+    left = sound.join(found, on=key, how="anti")
+    assert left.select("labels", "table_order").rows() == [(world.swapped, "rows")]
+    where = {"control": "trained", "labels": world.swapped}
+    (row,) = found.filter(**where).iter_rows(named=True)
+    assert row["n_states"] == 3
+    assert row["legal_mass"] == (0.75 if agent == "agent" else 1.0)
+    states = transfer_states_table(prompts, made, world.agents("agent"), {"agent": world.both})
+    assert states.filter(template="all", **where).height == 3
+    everything = silenced(decisions, agent, prompts["prompt"].to_list())
+    with pytest.raises(TableError, match="No decision of agent 'agent' is on a prompt that it was"):
+        transfer_table(prompts, everything, world.agents("agent"), {"agent": world.both})

@@ -297,3 +297,18 @@ def test_few_wordings_give_no_interval_of_shares(world: Any, asked: pl.DataFrame
     assert found["label"]["share"] > 0
     assert found["label"]["low"] is None
     assert found["label"]["effect_low"] is not None
+
+
+def test_an_agent_without_a_legal_answer_has_no_figures(world: Any, asked: pl.DataFrame) -> None:
+    sound, gone = decided(world, asked), pl.int_range(pl.len()) == 3
+    silent = sound.with_columns(
+        pl.when(gone).then(0.0).otherwise(name).alias(name)
+        for name in ("p_positive", "p_negative", "legal_mass")
+    ).with_columns(
+        pl.when(~gone).then(name).alias(name) for name in ("log_odds", "p_positive_given_legal")
+    )
+    both = pl.concat([silent.with_columns(agent=pl.lit("mute")), sound])
+    found = variance_table(asked, both)
+    (row,) = found.filter(agent="mute").iter_rows(named=True)
+    assert (row["factor"], row["variance"], row["share"]) == ("total", None, None)
+    assert found.filter(agent="agent").equals(variance_table(asked, sound))

@@ -34,6 +34,8 @@ are all that there are, so an interval over them says how even a change is over 
 are never units: those of one text, or of one state, are variants of one question. Where texts are
 the unit and only one was fully crossed with the factor, states take their place.
 
+A prompt on which no answer is legal counts in the legal mass and nowhere else.
+
 What it does not do: vary two things at once (``variance`` has the interactions), or count a
 rearranged table, a mirror or another frame into the mean of a family.
 """
@@ -181,7 +183,8 @@ def robustness_table(
         A ``robustness`` table: agents in order of appearance, factors in the order above, the
         reference level first. Factors of which a single level was asked are left out. Probabilities
         and their intervals lie in [0, 1], changes in [-1, 1]; intervals are null where there is
-        one unit or no spread. ``log_odds`` of defecting in nats, null for scripted policies.
+        one unit or no spread, and everything but the legal mass where no answer is legal.
+        ``log_odds`` of defecting in nats, null for scripted policies.
 
     Raises:
         TableError: the tables break their schemas or do not belong together.
@@ -248,16 +251,19 @@ def _means(rows: pl.DataFrame) -> pl.DataFrame:
         mean_or_null("log_odds"),
         pl.col("legal_mass").mean(),
         pl.col("n_prompts").sum(),
-        n_units=pl.len().cast(pl.Int64),
-        values=pl.col("p_cooperate"),
+        n_units=pl.col("p_cooperate").count().cast(pl.Int64),
+        values=pl.col("p_cooperate").drop_nulls(),
     )
-    return with_interval(means, "values").with_columns(pl.col("low", "high").clip(0.0, 1.0))
+    answered = means.filter(pl.col("n_units") > 0).select(*level, "values")
+    bounds = with_interval(answered, "values").with_columns(pl.col("low", "high").clip(0.0, 1.0))
+    return means.drop("values").join(bounds, on=level, how="left", maintain_order="left")
 
 
 def _changes(rows: pl.DataFrame, factor: Factor) -> pl.DataFrame:
     """The change of each level from the reference, cell by cell, with its interval over units."""
-    reference = rows.filter(pl.col("level") == factor.reference)
-    others = rows.filter(pl.col("level") != factor.reference)
+    answered = rows.drop_nulls("p_cooperate")
+    reference = answered.filter(pl.col("level") == factor.reference)
+    others = answered.filter(pl.col("level") != factor.reference)
     omitted = others.select(pl.col(column).is_null() for column in factor.cell).unique()
     found = [_against(others, reference, factor.cell, nulls) for nulls in omitted.iter_rows()]
     units = (

@@ -130,12 +130,13 @@ def controlled_changes(
             .with_columns(control=_control(what))
             .drop_nulls("control")
         )
-        if changes.filter(pl.col("control") == "trained").is_empty():
+        trained_there = changes.filter(pl.col("control") == "trained")
+        if trained_there.get_column("change").count() == 0:
             raise TableError(
                 f"No decision of agent {agent!r} is on a prompt that it was trained on",
                 seen=what,
-                allowed="decisions on its training prompts: the change there is what the controls "
-                "are compared with",
+                allowed="decisions, with a legal answer, on its training prompts: the change there "
+                "is what the controls are compared with",
                 remedy="evaluate the agent on its training prompts too",
             )
         yield what, changes
@@ -170,18 +171,25 @@ def _base_of(agents: pl.DataFrame, agent: str) -> str:
 
 
 def _changes(joined: pl.DataFrame, agent: str, base: str) -> pl.DataFrame:
-    """The agent's rows with ``change``, its log-odds minus the base's on the same prompt."""
-    reference = joined.filter(pl.col("agent") == base).select("prompt", before="log_odds")
+    """The agent's rows with ``change``, its log-odds minus the base's on the same prompt.
+
+    Null where one of them has no legal answer at all.
+    """
+    silent = pl.col("legal_mass") == 0.0
+    reference = joined.filter(pl.col("agent") == base).select(
+        "prompt", before="log_odds", base_silent=silent
+    )
     paired = joined.filter(pl.col("agent") == agent).join(
         reference, on="prompt", how="left", maintain_order="left"
     )
     changes = paired.with_columns(change=pl.col("log_odds") - pl.col("before"))
-    undefined = changes.filter(pl.col("change").is_null())
+    lacking = pl.col("change").is_null() & ~silent & ~pl.col("base_silent").fill_null(value=False)
+    undefined = changes.filter(lacking)
     if undefined.height:
         row = undefined.row(0, named=True)
-        lacking = agent if row["log_odds"] is None else base
+        named = agent if row["log_odds"] is None else base
         raise TableError(
-            f"Agent {lacking!r} has no log-odds on a prompt",
+            f"Agent {named!r} has no log-odds on a prompt",
             seen=row["prompt"],
             allowed="log-odds of the agent and of its base on every prompt that is compared; "
             "scripted policies have none",
@@ -225,7 +233,10 @@ def mirror_of(template: str) -> str:
 
 
 def _summarise(changes: pl.DataFrame) -> pl.DataFrame:
-    """Means over orders within states, then over states with their t interval."""
+    """Means over orders within states, then over states with their t interval.
+
+    A prompt without any legal answer has no change and no part in it, but in the legal mass.
+    """
     cell = ["agent", "control", *_CELL]
     states = changes.group_by(*cell, "game", "scenario", maintain_order=True).agg(
         pl.col("change").mean(),
@@ -236,11 +247,12 @@ def _summarise(changes: pl.DataFrame) -> pl.DataFrame:
         change_log_odds=pl.col("change").mean(),
         p_defect=pl.col("p_positive_given_legal").mean(),
         legal_mass=pl.col("legal_mass").mean(),
-        n_states=pl.len().cast(pl.Int64),
-        units=pl.col("change"),
+        n_states=pl.col("change").count().cast(pl.Int64),
+        units=pl.col("change").drop_nulls(),
     )
     in_order = pl.col("control").cast(pl.Enum(CONTROLS))
-    return with_interval(rows, "units").sort(in_order, maintain_order=True)
+    kept = rows.drop_nulls("change_log_odds")
+    return with_interval(kept, "units").sort(in_order, maintain_order=True)
 
 
 def clear_sign() -> pl.Expr:

@@ -70,7 +70,7 @@ def transfer_states_table(
 
 
 def _of_agent(changes: pl.DataFrame) -> pl.DataFrame:
-    ordered = changes.with_columns(
+    ordered = changes.drop_nulls("change").with_columns(
         wording=pl.col("template"), orders=pl.format("{}{}", "option_order", "answer_order")
     )
     together = ordered.with_columns(

@@ -59,6 +59,8 @@ FACTORS = ("wording", "order", "label", "state")
 
 _MAINS = tuple((i,) for i in range(len(FACTORS)))
 _PAIRS = tuple(combinations(range(len(FACTORS)), 2))
+_COMMON = {"design": "crossed wordings"}
+
 _NEGLIGIBLE = 1e-12
 """Variance below this share of the mean square is rounding of equal numbers."""
 
@@ -82,8 +84,9 @@ def variance_table(
     Returns:
         A ``variance`` table: agents in order of appearance, each with its factors, their
         interactions in pairs, ``rest`` and ``total``. Shares are in [0, 1] and those of all rows
-        but ``total`` sum to 1; they are null where there is no variance. ``effect`` is the mean
-        difference between the two levels of ``label`` and of ``order``, with a t interval over
+        but ``total`` sum to 1; they are null where there is no variance. Of an agent that has no
+        legal answer to some prompt there is one row, ``total``, without figures. ``effect`` is the
+        mean difference between the two levels of ``label`` and of ``order``, with a t interval over
         wordings: of ``label`` log-odds of defecting under ``labels`` minus under its swap, above
         zero for an agent that leans to the second of the two words.
 
@@ -128,13 +131,17 @@ def design_of(prompts: pl.DataFrame, *, labels: str, game: str) -> pl.DataFrame:
 
 
 def _of_agent(agent: str, rows: pl.DataFrame, labels: str) -> Iterator[dict[str, object]]:
+    if rows.get_column("p_positive_given_legal").null_count():
+        size = {"levels": rows.height, "n_prompts": rows.height}
+        yield {**_COMMON, **size, "agent": agent, "factor": "total"}
+        return
     values = _crossed(agent, rows, labels)
     parts = components(values)
     total = sum(parts.values())
     counts = values.shape
     spread = total > _NEGLIGIBLE * float(np.mean(values**2))
     intervals = _jackknife(values) if spread else {}
-    common = {"agent": agent, "design": "crossed wordings", "n_prompts": values.size}
+    common = {**_COMMON, "agent": agent, "n_prompts": values.size}
     named = {subset: ":".join(FACTORS[i] for i in subset) for subset in (*_MAINS, *_PAIRS)}
     small = {subset: parts[subset] for subset in named}
     for subset, name in named.items():

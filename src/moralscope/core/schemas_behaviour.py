@@ -115,7 +115,7 @@ SCHEMAS: dict[str, tuple[str, str, str]] = {
         agent       | text    | name        | who decides
         factor      | text    | name        | family, wording, labels, assignment, option_order, answer_order, table_order, stem, system, chat_template, value or state
         level       | text    | name        | its level
-        p_cooperate | number  | probability | given a legal answer, mean over everything else
+        p_cooperate | number? | probability | given a legal answer, mean over everything else; null where none is legal
         low         | number? | probability | 95% t interval over units
         high        | number? | probability | its upper end
         log_odds    | number? | nats        | of defecting; null for scripted policies
@@ -135,7 +135,7 @@ SCHEMAS: dict[str, tuple[str, str, str]] = {
         agent       | text    | name   | who decides
         design      | text    | name   | the fully crossed set of prompts
         factor      | text    | name   | wording, order, label, state, their interactions, or total
-        variance    | number  | nats squared | of the log-odds of defecting (probability squared for scripted policies)
+        variance    | number? | nats squared | of the log-odds of defecting (probability squared for scripted policies); null where a prompt has no legal answer
         share       | number? | share  | of the total; null where the total is zero
         total_share | number? | share  | with every interaction that the factor takes part in; null for interactions
         low         | number? | share  | 95% interval of share: jackknife over wordings; null where undefined
