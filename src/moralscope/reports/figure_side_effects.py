@@ -137,7 +137,7 @@ def _tested(table: pl.DataFrame) -> str:
     tested = table.drop_nulls("p")
     refuted = tested.filter(pl.col("p") < 0.05).height
     none = table.filter(pl.col("observed").is_null()).height
-    without = f" In {none} rows no answer was legal." if none else ""
+    without = f" In {none} of {table.height} rows no answer was legal." if none else ""
     return (
         f"Mean legal share: {legal} sampled, {scored:.2f} scored. The exact test refutes "
         f"agreement at 0.05 in {refuted} of {tested.height} rows.{without}"
