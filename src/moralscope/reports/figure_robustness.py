@@ -111,7 +111,8 @@ def variance_split(run: Run, colours: dict[str, str]) -> Figure | Absent:
     shares = over_seeds(_shares(parts), groups, ["design", "part"], (0.0, 1.0))
     design = table.get_column("n_prompts")
     prompts = f"{design.min()}" if design.min() == design.max() else f"{design.min()} or more"
-    fixed = [a for a in values(table, "agent") if a not in values(parts, "agent")]
+    split = table.drop_nulls("variance")
+    fixed = [a for a in values(split, "agent") if a not in values(parts, "agent")]
     unvaried = f" No variance at all: {listing(fixed)}." if fixed else ""
     return Figure(
         name=name,
