@@ -17,9 +17,10 @@ from synthetic_run import HOSTILE, RTL, Size, write_run
 
 from moralscope.core.progress import silent
 from moralscope.core.tables import read_table
-from moralscope.reports.content import Content, PromptEntry, assemble, unseen_characters
+from moralscope.reports.content import Content, assemble
 from moralscope.reports.findings import VERDICTS, group_findings
 from moralscope.reports.page import SHOWN_AT_ONCE, render_page
+from moralscope.reports.prompts import PromptEntry, PromptFamily, unseen_characters
 from moralscope.reports.run import read_run
 
 
@@ -294,9 +295,9 @@ TEXTS = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\r\
 @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(text=TEXTS, name=TEXTS)
 def test_any_text_comes_through_as_itself(bare: Content, text: str, name: str) -> None:
-    entry = bare.prompts[0][1][0]
+    entry = bare.prompts[0].entries[0]
     hostile = dataclasses.replace(entry, text=text, name=name, unseen=unseen_characters(text))
-    page = read_html(render_page(dataclasses.replace(bare, prompts=(("f", (hostile,)),))))
+    page = read_html(render_page(with_prompt(bare, hostile)))
     shown = page.one("details", class_="prompt")
     assert shown.one("pre").text == f"\n{text}"
     assert shown.one("summary").one("bdi").text == name
@@ -305,14 +306,19 @@ def test_any_text_comes_through_as_itself(bare: Content, text: str, name: str) -
     assert len(page.all()) - len(plain.all()) == bool(hostile.unseen)
 
 
+def with_prompt(bare: Content, entry: PromptEntry) -> Content:
+    """The content with this prompt alone."""
+    return dataclasses.replace(bare, prompts=(PromptFamily("f", 1, (entry,)),))
+
+
 def _plain_page(bare: Content, entry: PromptEntry) -> str:
     plain = dataclasses.replace(entry, text="x", name="y", unseen=())
-    return render_page(dataclasses.replace(bare, prompts=(("f", (plain,)),)))
+    return render_page(with_prompt(bare, plain))
 
 
 def test_lone_surrogates_are_shown_as_escapes(bare: Content) -> None:
-    entry = dataclasses.replace(bare.prompts[0][1][0], text="a\ud800b")
-    html = render_page(dataclasses.replace(bare, prompts=(("f", (entry,)),)))
+    entry = dataclasses.replace(bare.prompts[0].entries[0], text="a\ud800b")
+    html = render_page(with_prompt(bare, entry))
     assert "a\\ud800b" in html
     html.encode()
 

@@ -113,9 +113,7 @@ def agent_answers(run: Run) -> tuple[AgentAnswers, ...]:
         return ()
     rows = _with_family(table, run.tables.get("prompts"))
     rank = {agent.name: i for i, agent in enumerate(run.agents)}
-    by_agent = [
-        (str(agent), own) for (agent,), own in rows.group_by("agent", maintain_order=True)
-    ]
+    by_agent = [(str(agent), own) for (agent,), own in rows.group_by("agent", maintain_order=True)]
     by_agent.sort(key=lambda entry: rank.get(entry[0], len(rank)))
     return tuple(_of_agent(run, agent, own) for agent, own in by_agent)
 

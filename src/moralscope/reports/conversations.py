@@ -13,7 +13,6 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-import polars as pl
 from markupsafe import escape
 from pydantic import TypeAdapter, ValidationError
 

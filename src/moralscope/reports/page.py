@@ -29,6 +29,12 @@ FAMILIES_AT_ONCE = 6
 LEVELS = (0.9, 0.5, 0.2, 0.05)
 """Token probabilities from which on a token is shaded less; above the first it is not shaded."""
 
+
+def _level(probability: float) -> int:
+    """How strongly a token is shaded: 0 for none, to the number of ``LEVELS``."""
+    return sum(probability < bound for bound in LEVELS)
+
+
 _ENVIRONMENT = jinja2.Environment(
     loader=jinja2.PackageLoader("moralscope.reports"),
     autoescape=True,
@@ -42,7 +48,7 @@ _ENVIRONMENT.filters.update(
     probability=numbers.probability,
     p_value=numbers.p_value,
     duration=numbers.duration,
-    level=lambda p: sum(p < bound for bound in LEVELS),
+    level=lambda p: _level(float(p)),
     address=lambda text: quote(str(text), safe=""),
 )
 

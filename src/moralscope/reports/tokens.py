@@ -18,8 +18,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 _BROKEN = "\N{REPLACEMENT CHARACTER}"
-_LETTER_TOKENS = 8
-"""How far from its place the text may go on, for each token that holds part of a letter."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,28 +50,41 @@ def placed(
         Tokens whose written texts joined are ``text[start:]``, or None where they do not cover it.
     """
     tokens: list[Token] = []
-    shared: list[float] = []
+    shared: list[tuple[str, float]] = []
     first, at = 0, start
     for piece, probability in zip(pieces, probabilities, strict=True):
         end = _end(text, at, piece)
         if shared and piece and _BROKEN not in piece:
-            reach = at + _LETTER_TOKENS * len(shared) + len(piece)
-            found = text.find(piece, at + 1, reach)
+            found = _after_shared(text, at, piece, [cut for cut, _ in shared])
             if found > at:
-                tokens.insert(first, Token(text[at:found], math.prod(shared)))
+                tokens.insert(first, _together(text[at:found], shared))
                 shared, at, end = [], found, found + len(piece)
         if end is not None and not shared:
             tokens.append(Token(text[at:end], probability))
             at = end
         elif _BROKEN in piece:
             first = first if shared else len(tokens)
-            shared.append(probability)
+            shared.append((piece, probability))
         else:
             tokens.append(Token(piece, probability, written=False))
     if shared:
-        tokens.insert(first, Token(text[at:], math.prod(shared)))
+        tokens.insert(first, _together(text[at:], shared))
         at = len(text)
     return tuple(tokens) if at == len(text) else None
+
+
+def _after_shared(text: str, at: int, piece: str, shared: Sequence[str]) -> int:
+    """Where a piece stands after tokens that share letters from ``at`` on, or -1.
+
+    They wrote their whole letters and at least one that was cut, and no more than they decode to.
+    """
+    whole = sum(len(cut) - cut.count(_BROKEN) for cut in shared)
+    most = sum(len(cut) for cut in shared)
+    return text.find(piece, at + whole + 1, at + most + len(piece))
+
+
+def _together(text: str, shared: Sequence[tuple[str, float]]) -> Token:
+    return Token(text, math.prod(probability for _, probability in shared))
 
 
 def _end(text: str, at: int, piece: str) -> int | None:
