@@ -48,9 +48,9 @@ _ENVIRONMENT.filters.update(
     probability=numbers.probability,
     p_value=numbers.p_value,
     duration=numbers.duration,
-    level=lambda p: _level(float(p)),
     address=lambda text: quote(str(text), safe=""),
 )
+_ENVIRONMENT.globals["level"] = _level
 
 
 def render_page(content: Content) -> str:
