@@ -13,7 +13,7 @@ from __future__ import annotations
 import inspect
 import math
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator, Sequence
 
 from pydantic import BaseModel
 
@@ -33,6 +33,7 @@ from moralscope.games import (
 from moralscope.games.family_sets import FAMILIES, families
 from moralscope.games.framing import FRAMINGS
 from moralscope.games.play.classical import CLASSICAL
+from moralscope.games.wording import Wording
 from moralscope.studies.evaluation import EvaluationChoice
 from moralscope.studies.study import (
     AgentEntry,
@@ -190,9 +191,8 @@ def _families() -> Iterator[str]:
     yield "| family | texts | does not tell | prompts |"
     yield "|---|---|---|---|"
     for name, texts in FAMILIES.items():
-        omitted = sorted({part for text in texts for part in text.omits})
         told = ", ".join(f"`{text.name}`" for text in texts)
-        yield f"| `{name}` | {told} | {_parts(omitted)} | {len(families(names=[name]))} |"
+        yield f"| `{name}` | {told} | {_omitted(texts)} | {len(families(names=[name]))} |"
     yield ""
     yield "| frame | what stands around the structured text |"
     yield "|---|---|"
@@ -201,9 +201,21 @@ def _families() -> Iterator[str]:
     yield ""
 
 
-def _parts(omitted: Iterable[str]) -> str:
-    words = {"own": "the own last move", "other": "the other's last move", "goal": "a goal"}
-    return ", ".join(words.get(part, part) for part in omitted) or "nothing"
+def _omitted(texts: Sequence[Wording]) -> str:
+    """What texts of a family leave out; what some of them tell is marked."""
+    words = {
+        "payoffs": "points",
+        "own": "the own last move",
+        "other": "the other's last move",
+        "goal": "a goal",
+    }
+    counts = {part: sum(part in text.omits for text in texts) for part in words}
+    left_out = [
+        words[part] + (" (some texts do)" if count < len(texts) else "")
+        for part, count in counts.items()
+        if count
+    ]
+    return ", ".join(left_out) or "nothing"
 
 
 def _frame(opening: str, system: str, chat_template: bool) -> str:
@@ -220,11 +232,11 @@ def _contrasts() -> Iterator[str]:
         ("Between the five situations", OF_SITUATIONS),
     ):
         yield f"### {title}\n"
-        yield "| contrast | definition | compares cooperation |"
+        yield "| contrast | definition | does it cooperate |"
         yield "|---|---|---|"
         for each in contrasts:
-            where = each.words[0] if each.is_level else f"{each.words[0]}, and {each.words[1]}"
-            yield f"| `{each.name}` | {_definition(each)} | {where} |"
+            asked = each.words[0] if each.is_level else "more {} than {}".format(*each.words)
+            yield f"| `{each.name}` | {_definition(each)} | {asked}? |"
         yield ""
 
 

@@ -108,7 +108,9 @@ def test_every_prompt_family_and_frame_is_documented(hooks: ModuleType):
     for name, (texts, _, count) in told.items():
         assert re.findall(r"`([\w:]+)`", texts) == [wording.name for wording in FAMILIES[name]]
         assert int(count) == asked.count(name)
-    assert told["poetic"][1] == "a goal, payoffs"
+    assert told["unstructured"][1] == "nothing"
+    assert told["poetic"][1] == "points, a goal"
+    assert "the other's last move (some texts do)" in told["unrelated"][1]
     frames = table_rows(text, "frame")
     assert list(frames) == [frame.name for frame in FRAMINGS]
     assert "terse" not in frames["plain"][0]
@@ -121,8 +123,12 @@ def test_every_contrast_is_documented(hooks: ModuleType):
     )
     for told, known in ((states, OF_STATES), (situations, OF_SITUATIONS)):
         assert list(table_rows(told, "contrast")) == [contrast.name for contrast in known]
-    guilt = table_rows(states, "contrast")["guilt_effect"][0]
-    assert guilt == "P(`DC`) - P(`CC`, `CD`, `DD`)"
+    told = table_rows(states, "contrast")
+    assert told["guilt_effect"][0] == "P(`DC`) - P(`CC`, `CD`, `DD`)"
+    assert told["response_to_other"] == [
+        "P(`CC`, `DC`) - P(`CD`, `DD`)",
+        "more after the other cooperated than after the other defected?",
+    ]
 
 
 def test_every_part_and_every_table_of_the_evaluation_is_told_of(hooks: ModuleType):
