@@ -30,11 +30,6 @@ LEVELS = (0.9, 0.5, 0.2, 0.05)
 """Token probabilities from which on a token is shaded less; above the first it is not shaded."""
 
 
-def _level(probability: float) -> int:
-    """How strongly a token is shaded: 0 for none, to the number of ``LEVELS``."""
-    return sum(probability < bound for bound in LEVELS)
-
-
 _ENVIRONMENT = jinja2.Environment(
     loader=jinja2.PackageLoader("moralscope.reports"),
     autoescape=True,
@@ -50,7 +45,6 @@ _ENVIRONMENT.filters.update(
     duration=numbers.duration,
     address=lambda text: quote(str(text), safe=""),
 )
-_ENVIRONMENT.globals["level"] = _level
 
 
 def render_page(content: Content) -> str:
@@ -76,12 +70,18 @@ def render_page(content: Content) -> str:
         shown_at_once=SHOWN_AT_ONCE,
         families_at_once=FAMILIES_AT_ONCE,
         levels=LEVELS,
+        level=_level,
         # Our own file, not data: the one text that is not escaped.
         style=Markup(style),  # noqa: S704
         style_hash=_hash(style),
     )
     # Lone surrogates, which JSON may smuggle in, have no UTF-8 form; show them as escapes.
     return html.encode("utf-8", "backslashreplace").decode()
+
+
+def _level(probability: float) -> int:
+    """How strongly a token is shaded: 0 for none, to the number of ``LEVELS``."""
+    return sum(probability < bound for bound in LEVELS)
 
 
 def _style(content: Content) -> str:
