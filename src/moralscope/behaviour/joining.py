@@ -86,11 +86,14 @@ def with_interval(frame: pl.DataFrame, units: str) -> pl.DataFrame:
 
     Returns:
         The frame with the bounds in the unit of the values, null where one unit or no spread
-        leaves them undefined.
+        leaves them undefined, or a value is undefined itself.
     """
-    found = [
-        cluster_t(values.to_numpy()) or (None, None)
-        for values in frame.get_column(units).cast(pl.List(pl.Float64))
-    ]
+    found = [_interval(values) for values in frame.get_column(units).cast(pl.List(pl.Float64))]
     bounds = pl.DataFrame(found, schema={"low": pl.Float64, "high": pl.Float64}, orient="row")
     return frame.drop(units).hstack(bounds)
+
+
+def _interval(values: pl.Series) -> tuple[float | None, float | None]:
+    if values.null_count():
+        return None, None
+    return cluster_t(values.to_numpy()) or (None, None)

@@ -40,7 +40,8 @@ def policy_table(prompts: pl.DataFrame, decisions: pl.DataFrame) -> pl.DataFrame
 
     Returns:
         A ``policy`` table, p_cooperate and legal_mass in [0, 1], log_odds of defecting in nats
-        (null for scripted policies); agents and cells in order of appearance.
+        (null for scripted policies); agents and cells in order of appearance. Where a prompt has
+        no legal answer at all, ``p_cooperate`` is null: nothing is divided by zero.
 
     Raises:
         TableError: the tables break their schemas or do not belong together.
@@ -51,7 +52,7 @@ def policy_table(prompts: pl.DataFrame, decisions: pl.DataFrame) -> pl.DataFrame
     cells = joined.group_by(
         "agent", "game", "family", "template", "labels", "table_order", *STATE, maintain_order=True
     ).agg(
-        pl.col("p_cooperate").mean(),
+        mean_or_null("p_cooperate"),
         pl.col("legal_mass").mean(),
         mean_or_null("log_odds"),
         pl.len().cast(pl.Int64).alias("n_prompts"),
@@ -80,7 +81,8 @@ def cooperation_table(prompts: pl.DataFrame, decisions: pl.DataFrame) -> pl.Data
 
     Returns:
         A ``cooperation`` table: one row per agent, game and family; ``low`` and ``high`` are null
-        where there is one scenario or no spread.
+        where there is one scenario or no spread, and so is everything but the legal mass where
+        a prompt has no legal answer at all.
 
     Raises:
         TableError: the tables break their schemas or do not belong together.
@@ -90,10 +92,10 @@ def cooperation_table(prompts: pl.DataFrame, decisions: pl.DataFrame) -> pl.Data
         join_prompts(prompts, decisions)
         .filter(pl.col("table_order").is_in(("original", "none")))
         .group_by(*per_game, "scenario", maintain_order=True)
-        .agg(pl.col("p_cooperate").mean(), pl.col("legal_mass").mean(), prompts=pl.len())
+        .agg(mean_or_null("p_cooperate"), pl.col("legal_mass").mean(), prompts=pl.len())
     )
     games = scenarios.group_by(per_game, maintain_order=True).agg(
-        pl.col("p_cooperate").mean(),
+        mean_or_null("p_cooperate"),
         pl.col("legal_mass").mean(),
         pl.len().cast(pl.Int64).alias("n_scenarios"),
         pl.col("prompts").sum().cast(pl.Int64).alias("n_prompts"),

@@ -73,7 +73,7 @@ SCHEMAS: dict[str, tuple[str, str, str]] = {
         table_order       | text    | one of      | order of the payoff table
         own_previous      | text    | C or D      | the agent's own last move
         opponent_previous | text    | C or D      | the opponent's last move
-        p_cooperate       | number  | probability | of cooperating given a legal answer, mean over orders
+        p_cooperate       | number? | probability | of cooperating given a legal answer, mean over orders; null where none is legal
         legal_mass        | number  | probability | of a legal answer, mean over orders
         log_odds          | number? | nats        | of defecting, mean over orders; null for scripted policies
         n_prompts         | integer | count       | orders averaged over
@@ -86,7 +86,7 @@ SCHEMAS: dict[str, tuple[str, str, str]] = {
         agent           | text    | name        | who decides
         game            | text    | name        | the game
         family          | text    | name        | prompt family
-        p_cooperate     | number  | probability | given a legal answer, mean over scenarios
+        p_cooperate     | number? | probability | given a legal answer, mean over scenarios; null where a prompt has none
         low             | number? | probability | 95% cluster-t interval over scenarios, null for one
         high            | number? | probability | its upper end
         legal_mass      | number  | probability | of a legal answer

@@ -10,6 +10,7 @@ when the words are swapped. Keeping the sign under both assignments needs both t
 from __future__ import annotations
 
 import itertools
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
@@ -17,6 +18,8 @@ import numpy as np
 import polars as pl
 
 from moralscope.evidence import queries
+from moralscope.evidence.agreement_gates import GATE as AGREEMENT
+from moralscope.evidence.agreement_gates import subject_of
 from moralscope.evidence.designs import base_of, trained_agents
 from moralscope.evidence.equivalence import corrected_tost, default_margin
 from moralscope.evidence.intervals import (
@@ -50,6 +53,8 @@ class Behaviour:
         toward: what the positive option is, after "inclined".
         trained: trained agents with defined log-odds.
         bases: those of them that have a base agent with defined log-odds, to that base.
+        undefined: trained agents to the number of their log-odds that are undefined, where some
+            are and some are not.
         margins: base agent to the equivalence margin in nats; 0 where the base's log-odds are nil.
     """
 
@@ -58,6 +63,7 @@ class Behaviour:
     toward: str
     trained: tuple[str, ...]
     bases: dict[str, str]
+    undefined: dict[str, int]
     margins: dict[str, float]
 
 
@@ -93,8 +99,16 @@ def behaviour(setting: Setting) -> Behaviour | None:
     if family is None:
         return None
     rows = on_family(decisions, prompts, family)
-    scored = set(rows.filter(pl.col("log_odds").is_not_null()).get_column("agent").to_list())
+    open_ones = Counter(rows.filter(pl.col("log_odds").is_null()).get_column("agent").to_list())
+    asked = Counter(rows.get_column("agent").to_list())
+    scored = set(asked) - set(open_ones)
     trained = tuple(name for name in trained_agents(agents) if name in scored)
+    # Agents without any log-odds are scripted, whatever they are called.
+    undefined = {
+        name: open_ones[name]
+        for name in trained_agents(agents)
+        if 0 < open_ones[name] < asked[name]
+    }
     named = {name: base_of(agents, name) for name in trained}
     bases = {name: base for name, base in named.items() if base is not None and base in scored}
     of_bases = {
@@ -107,7 +121,7 @@ def behaviour(setting: Setting) -> Behaviour | None:
     }
     games = set(rows.get_column("game").to_list())
     toward = "to choose the positive option" if "user" in games else "to defect"
-    return Behaviour(rows, family, toward, trained, bases, margins)
+    return Behaviour(rows, family, toward, trained, bases, undefined, margins)
 
 
 def behaviour_findings(setting: Setting) -> Iterator[Finding]:
@@ -117,6 +131,8 @@ def behaviour_findings(setting: Setting) -> Iterator[Finding]:
         return
     changes = [Contrast(f"change:{a}", a, b, b) for a, b in found.bases.items()]
     yield from contrast_findings(setting, found, changes, "agents")
+    for agent in found.undefined:
+        yield _undefined(setting, found, agent)
     yield from _label_findings(setting, found)
     pairs = [
         Contrast(f"difference:{a}:{b}", a, b, found.bases.get(a))
@@ -180,7 +196,7 @@ def _finding(
         n=n,
         test=SIGN_FLIPS.format(family=f"{tests} {result.family}"),
         query=queries.log_odds_difference(*agents, found.family, contrast.labels),
-        consulted=consult(setting, agents, behaviour_gates(contrast)),
+        consulted=consult(setting, agents, behaviour_gates(setting, contrast)),
         p=result.p,
         p_adjusted=result.p_adjusted,
         p_floor=result.floor,
@@ -194,13 +210,18 @@ def _finding(
     )
 
 
-def behaviour_gates(contrast: Contrast) -> list[tuple[str, str]]:
-    """The gates that could explain a difference in log-odds, liveness apart."""
+def behaviour_gates(setting: Setting, contrast: Contrast) -> list[tuple[str, str]]:
+    """The gates that could explain a difference in log-odds, liveness apart.
+
+    Whether sampled answers agree with the log-odds counts where answers were sampled.
+    """
     agents = (contrast.first, contrast.second)
+    agreement = [(AGREEMENT, subject_of(agent, "structured", "strict")) for agent in agents]
     return [
         *(("resolution", agent) for agent in agents),
         *(("undefined values", agent) for agent in agents),
         ("duplicates", "scenarios"),
+        *(key for key in agreement if key in setting.gates),
     ]
 
 
@@ -314,6 +335,24 @@ def _untested(setting: Setting, found: Behaviour, agent: str, base: str, reason:
         n=len(values),
         test="none",
         query=queries.log_odds_difference(agent, base, found.family),
-        consulted=consult(setting, (agent, base), behaviour_gates(contrast)),
+        consulted=consult(setting, (agent, base), behaviour_gates(setting, contrast)),
         missing=reason,
+    )
+
+
+def _undefined(setting: Setting, found: Behaviour, agent: str) -> Finding:
+    words = f"Whether {agent} behaves otherwise than its base is not known."
+    return Finding(
+        id=f"change:{agent}",
+        found=words,
+        observed=words,
+        estimate=None,
+        interval=None,
+        unit="nats",
+        n=0,
+        test="none",
+        query=queries.undefined_log_odds(agent),
+        consulted=consult(setting, (agent,), [("undefined values", agent)]),
+        missing=f"{found.undefined[agent]} of its log-odds are undefined, and a mean of the others "
+        "would be another quantity; find out why the scorer gave none.",
     )

@@ -236,9 +236,9 @@ def _labels(tables: Tables) -> Iterator[Gate]:
         advice = (
             f"It is asked with the labels that it was trained with ({', '.join(trained)})."
             if not absent
-            else f"It was trained with {', '.join(absent)}, which no prompt here uses: what it does "
-            "with other labels may be another thing than what it learned. Ask with its own labels "
-            "too."
+            else f"It was trained with {', '.join(absent)}, which no prompt here uses: what it "
+            "does with other labels may be another thing than what it learned. Ask with its own "
+            "labels too."
         )
         yield Gate("trained labels", agent, float(len(absent)), 0.0, not absent, advice)
 

@@ -178,3 +178,11 @@ def change_over_texts(first: str, second: str, families: Sequence[str]) -> str:
         f"WHERE x.agent = {text(first)} AND y.agent = {text(second)} "
         f"AND prompts.family IN ({', '.join(text(name) for name in families)})",
     )
+
+
+def undefined_log_odds(agent: str) -> str:
+    """Log-odds of an agent that are undefined, which leave nothing to estimate."""
+    return (
+        "SELECT CAST(NULL AS DOUBLE) AS estimate, COUNT(*) AS undefined FROM decisions "
+        f"WHERE agent = {text(agent)} AND log_odds IS NULL"
+    )

@@ -143,8 +143,9 @@ class Scores:
 
     @property
     def log_odds(self) -> FloatArray:
-        """``log P(positive) - log P(negative)``."""
-        return self.log_p_positive - self.log_p_negative
+        """``log P(positive) - log P(negative)``; NaN where neither has any probability."""
+        with np.errstate(invalid="ignore"):  # -inf - -inf
+            return self.log_p_positive - self.log_p_negative
 
     @property
     def p_positive(self) -> FloatArray:
@@ -163,8 +164,12 @@ class Scores:
 
     @property
     def p_positive_given_legal(self) -> FloatArray:
-        """``P(positive) / legal_mass``, computed from the log-odds to keep precision."""
-        return 1.0 / (1.0 + np.exp(-self.log_odds))
+        """``P(positive) / legal_mass``, computed from the log-odds to keep precision.
+
+        NaN where neither option has any probability.
+        """
+        with np.errstate(over="ignore"):  # of an option without probability
+            return 1.0 / (1.0 + np.exp(-self.log_odds))
 
 
 @torch.no_grad()

@@ -124,13 +124,18 @@ def decisions_table(
                 "prompt": prompt.name,
                 "game": prompt.game,
                 "scenario": prompt.scenario,
-                "log_odds": float(scores.log_odds[i]),
+                "log_odds": _defined(scores.log_odds[i]),
                 "p_positive": float(scores.p_positive[i]),
                 "p_negative": float(scores.p_negative[i]),
                 "legal_mass": float(scores.legal_mass[i]),
-                "p_positive_given_legal": float(scores.p_positive_given_legal[i]),
+                "p_positive_given_legal": _defined(scores.p_positive_given_legal[i]),
                 "fingerprint_log_odds": stored[i],
             }
             for i, prompt in enumerate(prompts)
         ),
     )
+
+
+def _defined(value: float) -> float | None:
+    """A number, or None where both options have no probability at all: nothing to divide by."""
+    return None if math.isnan(value) else float(value)

@@ -20,11 +20,12 @@ import torch
 
 from moralscope.core.stage import StageCache, cache_folder
 from moralscope.models.rendering import encode_all
+from moralscope.studies.estimate_evaluation import questioning_work
 from moralscope.studies.estimate_mechanisms import Running, mechanism_work
 from moralscope.studies.plan import Plan, Task, make_plan
 from moralscope.studies.shape import BYTES_PER_ROW, Shape, Work, nodes_of, shape_of
 from moralscope.studies.steps import TRAIN
-from moralscope.studies.study import Study, training_config
+from moralscope.studies.study import Study, models_of, training_config
 from moralscope.training.batches import draw_batch, make_cells, training_game, training_prompts
 
 _EFFICIENCY = 0.5
@@ -138,10 +139,10 @@ def _work_of(task: Task, study: Study, shape: Shape, running: Running) -> Work:
     name = task.stage.name
     if name.startswith(TRAIN):
         return _training_work(name.removeprefix(TRAIN), study, shape)
-    packs, nodes = nodes_of(shape.encoded, study.max_nodes)
-    if name.startswith("decide-"):
+    if name.startswith("decide-") and name.removeprefix("decide-") in models_of(study):
+        packs, nodes = nodes_of(shape.encoded, study.max_nodes)
         return Work(packs, shape.operations(nodes), len(shape.encoded) * BYTES_PER_ROW * 2)
-    found = mechanism_work(name, study, shape, running)
+    found = mechanism_work(name, study, shape, running) or questioning_work(name, study, shape)
     if found is not None:
         return found
     return Work(0, 0.0, len(shape.encoded) * 200)

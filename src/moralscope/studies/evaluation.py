@@ -43,7 +43,7 @@ _IN_WORDS: frozenset[Part] = frozenset({"contrasts", "robustness", "similarity"}
 
 
 class EvaluationChoice(Frozen):
-    """How behaviour is evaluated, beside policies and the control *label, layout or move*.
+    """How behaviour is evaluated, beside policies and the control *label, layout, order or move*.
 
     Attributes:
         parts: of the suite: generalisation (games, labels, table orders), regret, contrasts

@@ -86,6 +86,12 @@ def _policies(study: Study, tables: Mapping[str, pl.DataFrame]) -> tuple[Present
     return tuple(p for p in every if p.game in games and frozenset(p.labels.split("/")) in labels)
 
 
+def _split(decisions: pl.DataFrame) -> pl.DataFrame:
+    """The agents whose decisions are all defined: a variance has no split with holes in it."""
+    holes = decisions.filter(pl.col("p_positive_given_legal").is_null()).get_column("agent")
+    return decisions.filter(~pl.col("agent").is_in(holes.unique().to_list()))
+
+
 def _in_words(study: Study, tables: Mapping[str, pl.DataFrame]) -> Iterator[Named]:
     """What one game in many wordings tells, and answers in the agents' own words."""
     wanted = study.evaluation
@@ -96,7 +102,7 @@ def _in_words(study: Study, tables: Mapping[str, pl.DataFrame]) -> Iterator[Name
     if wanted.wants("robustness"):
         labels = "/".join(study.prompts.words)
         yield "robustness", robustness_table(prompts, decisions, labels=labels)
-        yield "variance", variance_table(prompts, decisions, labels=labels)
+        yield "variance", variance_table(prompts, _split(decisions), labels=labels)
     if wanted.wants("similarity"):
         yield "similarity", similarity_table(prompts, decisions, margin=wanted.margin)
     if wanted.wants("answers"):

@@ -21,6 +21,7 @@ from moralscope.behaviour.training_sets import (
     trained_on_table,
     with_unknown,
 )
+from moralscope.behaviour.transfer_states import transfer_states_table
 from moralscope.core.progress import Progress
 from moralscope.core.schemas import SCHEMAS
 from moralscope.core.tables import conform, read_table, write_table
@@ -131,7 +132,7 @@ def decide(name: str) -> Step:
 
 
 def behave(context: Context) -> None:
-    """Policies, cooperation, and the control label, layout or move."""
+    """Policies, cooperation, and the control label, layout, order or move."""
     study = context.bench.study
     tables = gather(context.needs.values())
     trained = trained_sets(study, tables)
@@ -141,16 +142,21 @@ def behave(context: Context) -> None:
     if trained:
         write_table("trained_on", trained_on_table(trained), context.out)
         transfer = transfer_table(prompts, decisions, tables["agents"], trained)
+        states = transfer_states_table(prompts, decisions, tables["agents"], trained)
         write_table("transfer", transfer, context.out)
-        write_table("learned", learned_table(transfer), context.out)
+        write_table("transfer_states", states, context.out)
+        write_table("learned", learned_table(transfer, states), context.out)
 
 
 def trained_sets(study: Study, tables: Mapping[str, pl.DataFrame]) -> dict[str, TrainedOn]:
     """What each adapter and checkpoint was trained on, or what stands in for it.
 
     Without the structured text nothing can stand in, and agents of unknown training are left out.
+    So are agents with undefined log-odds: a gate says which.
     """
-    configs = {name: known_training(study, name) for name in study.agents}
+    undefined = tables["decisions"].filter(pl.col("log_odds").is_null()).get_column("agent")
+    scored = [name for name in study.agents if name not in set(undefined)]
+    configs = {name: known_training(study, name) for name in scored}
     known = {
         name: trained_on(training_prompts(config))
         for name, config in configs.items()
@@ -159,7 +165,7 @@ def trained_sets(study: Study, tables: Mapping[str, pl.DataFrame]) -> dict[str, 
     prompts = tables["prompts"]
     if prompts.filter(pl.col("family") == REFERENCE_FAMILY).is_empty():
         return known
-    return with_unknown(tables["agents"], prompts, known)
+    return with_unknown(tables["agents"].filter(pl.col("agent").is_in(scored)), prompts, known)
 
 
 def judge(context: Context) -> None:

@@ -17,6 +17,7 @@ from moralscope.core.agents import AgentSpec, Frozen
 from moralscope.core.documents import read_yaml, validate
 from moralscope.core.errors import ConfigError, nearest
 from moralscope.games import CLUSTER_GAMES, HELD_OUT, MIRRORED, WORDINGS, reward_phases
+from moralscope.games.wording import MIRROR_SUFFIX
 from moralscope.studies.evaluation import EvaluationChoice
 from moralscope.training.batches import training_game
 from moralscope.training.config import TrainingConfig
@@ -30,6 +31,9 @@ SiteKind = Literal[
     "head", "mlp", "attn", "q", "k", "v", "embed", "resid_pre", "resid_mid", "resid_post"
 ]
 Settings = dict[str, object]
+
+
+_MIRRORS = tuple(name for name in MIRRORED if name.removesuffix(MIRROR_SUFFIX) in HELD_OUT)
 
 
 class AgentEntry(Frozen):
@@ -68,7 +72,7 @@ class PromptChoice(Frozen):
 
     words: tuple[str, str] = ("action1", "action2")
     table_orders: tuple[Literal["original", "rows", "columns", "both"], ...] = ("original", "rows")
-    wordings: tuple[str, ...] = HELD_OUT
+    wordings: tuple[str, ...] = (*HELD_OUT, *_MIRRORS)
     scenarios: bool = True
     games: tuple[str, ...] = CLUSTER_GAMES
     files: tuple[str, ...] = ()
