@@ -7,21 +7,12 @@ from itertools import product
 
 import numpy as np
 import polars as pl
+import synthetic_play
+from synthetic_play import AGENTS, GAMES, LABELS, LEVEL, SEEDS, STRATEGIES, Row, interval
 
 from moralscope.core.streams import stream
 from moralscope.core.tables import from_rows
 
-Row = dict[str, object]
-
-SEEDS = ("game-seed1", "game-seed2", "game-seed3")
-AGENTS: tuple[str, ...] = ("base", *SEEDS, "utilitarian", "deontological", "policy:tit-for-tat")
-GAMES = ("IPD", "ISH", "ICN", "BOS", "ICD", "IVD")
-STRATEGIES = (
-    "always-cooperate", "always-defect", "tit-for-tat", "grim", "win-stay-lose-shift",
-    "random", "generous-tit-for-tat", "zd-extort",
-)  # fmt: skip
-LABELS = "action3/action4"
-LEVEL: dict[str, float] = dict(zip(AGENTS, (0.55, 0.12, 0.2, 0.16, 0.9, 0.7, 0.5), strict=True))
 STATES = ("CC", "CD", "DC", "DD")
 SHAPE = {
     "base": (0.1, 0.0, 0.0, -0.05),
@@ -51,16 +42,16 @@ def behaviour_tables() -> Mapping[str, pl.DataFrame]:
         "nearest": _nearest(rng),
         "robustness": _robustness(rng),
         "variance": _variance(rng),
-        "play": _play(rng),
-        "exploitability": _exploitability(rng),
-        "price_of_morality": _price(rng),
-        "standings": _standings(rng),
-        "dynamics": _dynamics(),
-        "fixation": _fixation(rng),
+        "play": synthetic_play.play(rng),
+        "exploitability": synthetic_play.exploitability(rng),
+        "price_of_morality": synthetic_play.price(rng),
+        "standings": synthetic_play.standings(rng),
+        "dynamics": synthetic_play.dynamics(),
+        "fixation": synthetic_play.fixation(rng),
         "metric_agreement": _agreement(rng),
         "similarity": _similarity(rng),
         "side_effects": _side_effects(rng),
-        "plays": _plays(rng),
+        "plays": synthetic_play.plays(rng),
     }
     return {name: from_rows(name, table) for name, table in rows.items()}
 
@@ -111,10 +102,6 @@ def _policy(rng: np.random.Generator) -> list[Row]:
     ]
 
 
-def _interval(value: float, half: float, low: float = 0.0, high: float = 1.0) -> Row:
-    return {"low": max(low, value - half), "high": min(high, value + half)}
-
-
 def _generalisation(rng: np.random.Generator) -> list[Row]:
     rows: list[Row] = []
     for agent, game in product(AGENTS, GAMES):
@@ -132,7 +119,7 @@ def _generalisation(rng: np.random.Generator) -> list[Row]:
                         "labels": labels,
                         "table_order": order,
                         "p_cooperate": p,
-                        **_interval(p, float(rng.uniform(0.02, 0.2))),
+                        **interval(p, float(rng.uniform(0.02, 0.2))),
                         "change_log_odds": None,
                         "legal_mass": 0.96,
                         "n_states": 4,
@@ -160,7 +147,7 @@ def _regret(rng: np.random.Generator) -> list[Row]:
                 "kind": kind,
                 "labels": LABELS,
                 "regret": value,
-                **_interval(value, 0.25 if protocol == "exact" else 0.5, 0.0, 6.0),
+                **interval(value, 0.25 if protocol == "exact" else 0.5, 0.0, 6.0),
                 "regret_normalised_attainable": value / attainable,
                 "regret_normalised_published": value / published,
                 "legal": 0.98,
@@ -189,7 +176,7 @@ def _shares(rng: np.random.Generator) -> list[Row]:
                     "own": own,
                     "opponent_previous": previous,
                     "share": share,
-                    **_interval(share, 0.03),
+                    **interval(share, 0.03),
                     "n": 0 if protocol == "exact" else 50,
                     "n_units": 8 if protocol == "exact" else 10,
                 }
@@ -219,7 +206,7 @@ def _contrasts(rng: np.random.Generator) -> list[Row]:
                 "game": game,
                 "family": family,
                 "estimate": estimate,
-                **_interval(estimate, float(rng.uniform(0.05, 0.2)), -1.0, 1.0),
+                **interval(estimate, float(rng.uniform(0.05, 0.2)), -1.0, 1.0),
                 "change": None,
                 "change_low": None,
                 "change_high": None,
@@ -244,7 +231,7 @@ def _nearest(rng: np.random.Generator) -> list[Row]:
                 "labels": "action1/action2",
                 "strategy": str(name),
                 "distance": distance,
-                **_interval(distance, 0.05),
+                **interval(distance, 0.05),
                 "rank": rank,
                 "n_units": 4,
             }
@@ -278,7 +265,7 @@ def _robustness(rng: np.random.Generator) -> list[Row]:
                     "factor": factor,
                     "level": level,
                     "p_cooperate": p,
-                    **_interval(p, float(rng.uniform(0.02, 0.15))),
+                    **interval(p, float(rng.uniform(0.02, 0.15))),
                     "log_odds": None,
                     "legal_mass": 0.2 if (agent, level) == ("base", "off") else 0.95,
                     "change": None if level == levels[0] else 0.01,
@@ -312,150 +299,12 @@ def _variance(rng: np.random.Generator) -> list[Row]:
                     "variance": 2.0 * share,
                     "share": share,
                     "total_share": min(1.0, share * 1.2) if main else None,
-                    **(_interval(share, 0.06) if factor != "total" else {}),
+                    **(interval(share, 0.06) if factor != "total" else {}),
                     "levels": 8 if factor == "wording" else 2,
                     "n_prompts": 128,
                 }
             )
     return rows
-
-
-def _play(rng: np.random.Generator) -> list[Row]:
-    rows: list[Row] = []
-    others = [(name, "strategy") for name in STRATEGIES] + [(name, "agent") for name in AGENTS]
-    for agent, (other, kind), game, noise in product(AGENTS, others, GAMES, (0.0, 0.05)):
-        mine = LEVEL[agent]
-        theirs = LEVEL.get(other, 0.5)
-        value = 1.0 + 2.0 * theirs + (1 - mine) + float(rng.normal(0, 0.05))
-        rows.append(
-            {
-                "agent": agent,
-                "other": other,
-                "other_kind": kind,
-                "game": game,
-                "labels": "action1/action2",
-                "noise": noise,
-                "payoff": value,
-                "payoff_other": 1.0 + 2.0 * mine + (1 - theirs),
-                "cooperation": float(np.clip(mine + rng.normal(0, 0.05), 0, 1)),
-                "cooperation_other": theirs,
-                "legal": 0.97,
-                **_interval(value, 0.1, 0.0, 8.0),
-                "n_units": 4,
-            }
-        )
-    return rows
-
-
-def _exploitability(rng: np.random.Generator) -> list[Row]:
-    rows: list[Row] = []
-    for agent, game in product(AGENTS, GAMES):
-        value = 1.5 * LEVEL[agent] * float(rng.uniform(0.6, 1.2))
-        rows.append(
-            {
-                "agent": agent,
-                "game": game,
-                "labels": "action1/action2",
-                "best_response": "DDDD" if agent != "policy:tit-for-tat" else "CCCC",
-                "exploiter_payoff": 2.0 + value,
-                "agent_payoff": 0.5,
-                "copy_payoff": 2.0,
-                "exploitability": value,
-                **_interval(value, 0.15, 0.0, 5.0),
-                "n_units": 4,
-            }
-        )
-    return rows
-
-
-def _price(rng: np.random.Generator) -> list[Row]:
-    rows: list[Row] = []
-    for agent, other, game in product(AGENTS, STRATEGIES, GAMES):
-        given = 1.2 * LEVEL[agent] * float(rng.uniform(0.2, 1.2))
-        gained = given * float(rng.uniform(-0.3, 2.0))
-        rows.append(
-            {
-                "agent": agent,
-                "other": other,
-                "game": game,
-                "labels": "action1/action2",
-                "payoff": 2.0,
-                "best_payoff": 2.0 + given,
-                "given_up": given,
-                "joint": 4.0 + gained,
-                "joint_best": 4.0,
-                "joint_gained": gained,
-                "price": given / gained if gained > 0 else None,
-            }
-        )
-    return rows
-
-
-def _standings(rng: np.random.Generator) -> list[Row]:
-    rows: list[Row] = []
-    players = [(name, "agent") for name in AGENTS]
-    players += [(name, "native") for name in (*STRATEGIES, *(f"cycler-{i}" for i in range(18)))]
-    for game in GAMES:
-        scores = sorted((float(x) for x in rng.uniform(1.2, 3.2, len(players))), reverse=True)
-        order = rng.permutation(len(players))
-        for rank, (index, score) in enumerate(zip(order, scores, strict=True), 1):
-            name, kind = players[int(index)]
-            rows.append(
-                {
-                    "game": game,
-                    "labels": LABELS,
-                    "noise": 0.0,
-                    "player": name,
-                    "kind": kind,
-                    "rank": rank,
-                    "score": score,
-                    **_interval(score, 0.3, 0.0, 8.0),
-                    "cooperation": 0.5,
-                    "opponents": len(players) - 1,
-                    "rounds": 200,
-                    "repetitions": 10,
-                }
-            )
-    return rows
-
-
-def _dynamics() -> list[Row]:
-    players = (*AGENTS, *STRATEGIES)
-    rows: list[Row] = []
-    for g, game in enumerate(GAMES):
-        fitness = np.array([np.sin(1.7 * i + g) for i in range(len(players))])
-        for time in np.linspace(0.0, 40.0, 41):
-            weights = np.exp(0.25 * fitness * time)
-            for player, share in zip(players, weights / weights.sum(), strict=True):
-                rows.append(
-                    {
-                        "game": game,
-                        "labels": LABELS,
-                        "noise": 0.0,
-                        "process": "replicator",
-                        "player": player,
-                        "time": float(time),
-                        "share": float(share),
-                    }
-                )
-    return rows
-
-
-def _fixation(rng: np.random.Generator) -> list[Row]:
-    return [
-        {
-            "game": game,
-            "labels": LABELS,
-            "noise": 0.0,
-            "invader": invader,
-            "resident": resident,
-            "population": 50,
-            "selection": 0.1,
-            "fixation": float(rng.uniform(0.0, 0.08)),
-            "neutral": 0.02,
-        }
-        for game, invader, resident in product(("IPD", "ISH"), AGENTS, STRATEGIES)
-    ]
 
 
 def _agreement(rng: np.random.Generator) -> list[Row]:
@@ -500,7 +349,7 @@ def _similarity(rng: np.random.Generator) -> list[Row]:
                 "second": second,
                 "family": family,
                 "divergence": value,
-                **_interval(value, 0.03),
+                **interval(value, 0.03),
                 "total_variation": min(1.0, 2 * value),
                 "margin": 0.01,
                 "p_equivalent": 0.001 if value < 0.02 else 0.8,
@@ -534,36 +383,8 @@ def _side_effects(rng: np.random.Generator) -> list[Row]:
                 "value": change if measure == "kl" else 10 * size + change,
                 "base": None if base else 0.0 if measure == "kl" else 10 * size,
                 "change": None if base else change,
-                **({} if base else _interval(change, 0.4 * size, -1e9, 1e9)),
+                **({} if base else interval(change, 0.4 * size, -1e9, 1e9)),
                 "n_units": 24,
             }
         )
-    return rows
-
-
-def _plays(rng: np.random.Generator) -> list[Row]:
-    """Sampled training of the three seeds: illegal answers at first, then defection."""
-    rows: list[Row] = []
-    for agent in (*SEEDS, "utilitarian"):
-        goal = LEVEL[agent]
-        for step, game_number in product(range(1, 121), range(1)):
-            p = goal + (0.5 - goal) * float(np.exp(-step / 30))
-            legal = 1 - 0.6 * float(np.exp(-step / 10))
-            for turn in range(5):
-                answer = rng.random() < legal
-                own = ("C" if rng.random() < p else "D") if answer else "illegal"
-                rows.append(
-                    {
-                        "agent": agent,
-                        "training_seed": int(agent[-1]) if agent in SEEDS else 1,
-                        "step": step,
-                        "game_number": game_number,
-                        "round": turn,
-                        "prompt": "trained",
-                        "own": own,
-                        "others": "C" if rng.random() < 0.6 else "D",
-                        "answer": "",
-                        "points": 0.0,
-                    }
-                )
     return rows

@@ -22,7 +22,8 @@ from behaviour_reading import (
     rows_of,
     whole,
 )
-from synthetic_behaviour import AGENTS, COLOURS, GAMES, SEEDS
+from synthetic_behaviour import COLOURS
+from synthetic_play import AGENTS, GAMES, SEEDS
 
 from moralscope.reports.figure import Absent
 from moralscope.reports.figure_action_types import COLOURS as KINDS
@@ -77,6 +78,19 @@ def test_a_run_without_tables_of_behaviour_mentions_no_figure_of_it() -> None:
     assert set(BEHAVIOUR) <= set(FURTHER)
     names = [whole(make).name for _, _, make in BEHAVIOUR]
     assert len(set(names)) == len(names)
+
+
+@pytest.mark.parametrize("make", [robustness_grid, generalisation_grid])
+def test_a_grid_of_more_agents_than_fit_has_tiers(make) -> None:
+    name = make(RUN, COLOURS).name
+    table = TABLES[name].filter(pl.col("agent") == "base")
+    many = pl.concat([table.with_columns(agent=pl.lit(f"agent{i:02}")) for i in range(10)])
+    figure = drawn(make(replaced(**{name: many}), COLOURS))
+    svg = vl_convert.vegalite_to_svg(styled(figure.chart), allowed_base_urls=[])
+    root = ET.fromstring(svg)  # noqa: S314 - our own
+    assert float(root.attrib["width"]) <= 920
+    texts = [element.text for element in root.iter() if element.tag.endswith("text")]
+    assert all(f"agent{i:02}" in texts for i in range(10))
 
 
 # Regret and kinds of action

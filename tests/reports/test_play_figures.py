@@ -16,7 +16,8 @@ from behaviour_reading import (
     rows_of,
     whole,
 )
-from synthetic_behaviour import AGENTS, COLOURS, GAMES, SEEDS, STRATEGIES
+from synthetic_behaviour import COLOURS
+from synthetic_play import AGENTS, GAMES, SEEDS, STRATEGIES
 
 from moralscope.reports.figure import Absent
 from moralscope.reports.figure_exploiting import exploitability, price_of_morality
@@ -31,6 +32,7 @@ from moralscope.reports.figure_populations import (
 )
 from moralscope.reports.figure_side_effects import metric_agreement, side_effects
 from moralscope.reports.figure_similarity import similarity_matrix
+from moralscope.reports.look import styled
 
 # Play
 
@@ -58,6 +60,15 @@ def test_cross_play_has_agents_at_both_sides() -> None:
     )  # fmt: skip
     assert shown["ICN", "utilitarian", "base"] == row["payoff"]
     assert "±: half the 95% interval over 4 presentations, at most 0.10." in figure.shows
+
+
+def test_cross_play_of_one_agent_has_a_column_for_each_it_met() -> None:
+    lone = TABLES["play"].filter(pl.col("agent") == "base")
+    spec = styled(drawn(cross_play(replaced(play=lone), COLOURS)).chart)["spec"]
+    assert isinstance(spec, dict)
+    x = spec["layer"][0]["encoding"]["x"]
+    assert x["sort"] == list(AGENTS)
+    assert spec["width"] >= 20 * len(AGENTS)
 
 
 def test_play_against_nobody_of_a_kind_says_so() -> None:

@@ -27,6 +27,9 @@ PAGE = 860
 PROBABILITY = (0.0, 0.5, 1.0)
 """Ticks of a narrow panel of probabilities."""
 
+_COLUMNS = 7
+"""Agents beside each other in a grid; more stand in further tiers."""
+
 _SHAPES = ("circle", "square", "diamond", "triangle-up")
 
 
@@ -170,16 +173,20 @@ def interval_grid(
         shapes: what the column ``kind`` is, and its values, each a shape and a line of its own.
     """
     room = label_room([row for block in blocks for row in block.frame.get_column("row").to_list()])
-    width = max(70, int((PAGE - room) / len(groups.names)) - 14)
+    tiers = -(-len(groups.names) // _COLUMNS)
+    across = -(-len(groups.names) // tiers)
+    width = max(70, int((PAGE - room) / across) - 14)
     charts: list[alt.FacetChart] = []
-    for block in blocks:
-        chart = _grid_block(
-            block.frame, groups, measure, shapes, room, bare=block is not blocks[-1]
-        )
-        head = alt.Header(labels=block is blocks[0], labelLimit=width + 10)
-        column = alt.Column("agent:N", sort=groups.names, title=None, header=head)
-        row = in_row(chart.properties(width=width), column, spacing=12)
-        charts.append(row.properties(title=block.heading))
+    for tier in range(tiers):
+        names = groups.names[tier * across : (tier + 1) * across]
+        for block in blocks:
+            part = block.frame.filter(pl.col("agent").is_in(names))
+            bare = block is not blocks[-1]
+            chart = _grid_block(part, groups, measure, shapes, room, bare=bare)
+            head = alt.Header(labels=block is blocks[0], labelLimit=width + 10)
+            column = alt.Column("agent:N", sort=names, title=None, header=head)
+            row = in_row(chart.properties(width=width), column, spacing=12)
+            charts.append(row.properties(title=block.heading))
     return below(charts, spacing=10)
 
 

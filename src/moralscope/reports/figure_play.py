@@ -77,7 +77,6 @@ def cross_play(run: Run, colours: dict[str, str]) -> Figure | Absent:
     rows, reason = _against(run, "agent")
     if reason:
         return Absent(name, title, reason)
-    agents = _agents(run, rows)
     return Figure(
         name=name,
         title=title,
@@ -90,8 +89,8 @@ def cross_play(run: Run, colours: dict[str, str]) -> Figure | Absent:
             _cells(rows, "payoff", noted=True),
             _payoff_scale(rows),
             games_in_order(values(rows, "game")),
-            agents,
-            agents,
+            _agents(run, rows, "other"),
+            _agents(run, rows),
             titles=("with", "points of"),
         ),
         tables=("play",),
@@ -119,8 +118,8 @@ def _strategies(rows: pl.DataFrame) -> tuple[pl.DataFrame, str]:
     return shown, f" Of {len(found)} strategies the first {_OPPONENTS} are shown."
 
 
-def _agents(run: Run, rows: pl.DataFrame) -> list[str]:
-    found = values(rows, "agent")
+def _agents(run: Run, rows: pl.DataFrame, column: str = "agent") -> list[str]:
+    found = values(rows, column)
     known = [agent.name for agent in run.agents if agent.name in found]
     return known + [name for name in found if name not in known]
 
