@@ -305,6 +305,17 @@ def test_many_conversations_are_bounded_fairly_and_counted() -> None:
     assert talks_of([]) == []
 
 
+def test_a_long_decision_is_cut_in_the_heading_alone() -> None:
+    long = "I will not choose. " * 20
+    row = turn("base", "p", 0, ("assistant", "decision"), long)
+    (found,) = agent_conversations(run_of({"transcripts": from_rows("transcripts", [row])}))
+    assert found.shown[0].turns[0].text == long
+    heading = found.shown[0].decision
+    assert 60 < len(heading) <= 80
+    assert heading.endswith(" …")
+    assert long.startswith(heading.removesuffix(" …"))
+
+
 def test_turns_are_put_in_order() -> None:
     rows = [r for prompt in ("b", "a") for r in conversation("base", prompt)][::-1]
     (found,) = agent_conversations(run_of({"transcripts": from_rows("transcripts", rows)}))

@@ -1,8 +1,9 @@
 """What did each agent answer when it was let speak, and how often was that legal?
 
-Sampled answers, counted: by prompt family and by how they are read (strictly: an option and
-nothing else; tolerantly: the first option that is named), beside what the log-odds state and the
-gate *metric agreement*, which compares the two; and the most frequent texts themselves.
+Sampled answers, counted: by prompt family and by how they are read (strictly: exactly an option,
+read to the length of the longest one; tolerantly: the first option that is named), beside what
+the log-odds state and the gate *metric agreement*, which compares the two; and the most frequent
+texts themselves.
 """
 
 from __future__ import annotations

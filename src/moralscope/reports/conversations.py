@@ -10,6 +10,7 @@ It says how sure the agent was of its words, not whether they are true.
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -27,6 +28,9 @@ CHARACTERS = 1_000_000
 
 _TOKEN, _TURN = 50, 250
 """Characters around a token, and around a turn."""
+
+_LINE = 80
+"""Characters of a decision that stand in a heading."""
 
 _PIECES = TypeAdapter(list[str])
 _PROBABILITIES = TypeAdapter(list[float])
@@ -66,9 +70,9 @@ class Conversation:
 
     @property
     def decision(self) -> str:
-        """The first thing that the agent said, in one line; empty where it said nothing."""
+        """The first thing that the agent said, in one short line; empty where it said nothing."""
         said = next((turn.text for turn in self.turns if turn.role == "assistant"), "")
-        return " ".join(said.split())
+        return textwrap.shorten(said, _LINE, placeholder=" \N{HORIZONTAL ELLIPSIS}")
 
     @property
     def mean_probability(self) -> float | None:

@@ -17,7 +17,7 @@ from markupsafe import escape
 from moralscope.reports.fitting import fair_shares
 from moralscope.reports.run import Run
 
-CHARACTERS = 1_500_000
+CHARACTERS = 1_200_000
 """Of the page that prompts and the answers to them may take."""
 
 _ENTRY, _ANSWER = 900, 290
