@@ -10,7 +10,6 @@ It says how sure the agent was of its words, not whether they are true.
 
 from __future__ import annotations
 
-import textwrap
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -72,7 +71,8 @@ class Conversation:
     def decision(self) -> str:
         """The first thing that the agent said, in one short line; empty where it said nothing."""
         said = next((turn.text for turn in self.turns if turn.role == "assistant"), "")
-        return textwrap.shorten(said, _LINE, placeholder=" \N{HORIZONTAL ELLIPSIS}")
+        line = " ".join(said.split())
+        return line if len(line) <= _LINE else f"{line[: _LINE - 1]}\N{HORIZONTAL ELLIPSIS}"
 
     @property
     def mean_probability(self) -> float | None:
