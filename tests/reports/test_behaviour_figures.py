@@ -30,6 +30,7 @@ from moralscope.reports.figure_action_types import COLOURS as KINDS
 from moralscope.reports.figure_action_types import action_shares
 from moralscope.reports.figure_contrasts import behaviour_contrasts
 from moralscope.reports.figure_generalisation import generalisation_grid
+from moralscope.reports.figure_policy import memory_one
 from moralscope.reports.figure_radar import memory_one_radar, state_means
 from moralscope.reports.figure_regret import regret_bars
 from moralscope.reports.figure_robustness import robustness_grid, variance_split
@@ -272,6 +273,27 @@ def test_generalisation_shows_every_game_label_and_order() -> None:
     assert "Legal mass is at least 0.96." in figure.shows
 
 
+@pytest.mark.parametrize(
+    ("make", "name"), [(robustness_grid, "robustness"), (generalisation_grid, "generalisation")]
+)
+def test_what_has_no_legal_answer_is_counted_and_not_drawn(make, name: str) -> None:
+    base = pl.col("agent") == "base"
+    null = pl.lit(None, pl.Float64)
+    table = TABLES[name].with_columns(
+        pl.when(base).then(null).otherwise(c).alias(c) for c in ("p_cooperate", "low", "high")
+    )
+    figure = drawn(make(replaced(**{name: table}), COLOURS))
+    out = table.filter(base).height
+    assert figure.shows.endswith(
+        f" Not drawn, for want of a legal answer: {out} of {table.height} rows."
+    )
+    assert "base" not in {r["agent"] for r in data(figure, "row", "value", "agent")}
+    assert "Not drawn" not in whole(make).shows
+    made = make(replaced(**{name: table.filter(base)}), COLOURS)
+    assert isinstance(made, Absent)
+    assert made.reason == f"No row of the table {name} has a legal answer."
+
+
 # Shapes of policies
 
 
@@ -318,3 +340,31 @@ def test_a_shape_needs_its_policy() -> None:
     made = memory_one_radar(replaced(policy=other), COLOURS)
     assert isinstance(made, Absent)
     assert made.reason == "The table policy has no game of the table nearest."
+
+
+def test_a_policy_that_is_undefined_in_some_state_has_no_shape() -> None:
+    silent = (pl.col("agent") == "utilitarian") & (pl.col("own_previous") == "D")
+    table = TABLES["policy"].with_columns(
+        p_cooperate=pl.when(silent).then(None).otherwise("p_cooperate")
+    )
+    figure = drawn(memory_one_radar(replaced(policy=table), COLOURS))
+    assert figure.shows.endswith(" No legal answer in some state, so no shape: utilitarian.")
+    assert "utilitarian" not in {r["agent"] for r in data(figure, "corner", "x", "panel")}
+    made = memory_one_radar(replaced(policy=table.filter(silent)), COLOURS)
+    assert isinstance(made, Absent)
+    assert made.reason == "No agent has a legal answer in every state of IPD."
+
+
+def test_a_memory_one_cell_without_a_legal_answer_is_a_dash() -> None:
+    silent = (pl.col("agent") == "utilitarian") & (pl.col("own_previous") == "D")
+    table = TABLES["policy"].with_columns(
+        p_cooperate=pl.when(silent).then(None).otherwise("p_cooperate")
+    )
+    figure = drawn(memory_one(replaced(policy=table), COLOURS))
+    cells = {
+        str(r["cell"])
+        for r in data(figure, "cell", "note")
+        if r["agent"] == "utilitarian" and r["own_previous"] == "D"
+    }
+    assert cells == {"\N{EN DASH}"}
+    assert "null" not in vl_convert.vegalite_to_svg(styled(figure.chart), allowed_base_urls=[])

@@ -25,6 +25,19 @@ def values(frame: pl.DataFrame, column: str) -> list[str]:
     return frame.get_column(column).unique(maintain_order=True).to_list()
 
 
+def defined(table: pl.DataFrame, column: str) -> tuple[pl.DataFrame, str]:
+    """Rows in which a probability given a legal answer is defined, and how many are not, in words.
+
+    Args:
+        table: the table.
+        column: null where there is no legal answer.
+    """
+    rows = table.drop_nulls(column)
+    out = table.height - rows.height
+    told = f" Not drawn, for want of a legal answer: {out} of {table.height} rows." if out else ""
+    return rows, told
+
+
 def one_setting(table: pl.DataFrame) -> tuple[pl.DataFrame, str]:
     """Rows against one opponent under one pair of labels a protocol, and which, in words.
 

@@ -40,7 +40,8 @@ def behaviour_contrasts(run: Run, colours: dict[str, str]) -> Figure | Absent:
         name=name,
         title=title,
         shows="Difference in P(cooperate | legal answer) between two situations, taken within "
-        "each unit and averaged over units, by contrast and agent. Right of the dashed line the "
+        "each unit and averaged over units, by contrast and agent; a contrast that subtracts "
+        "nothing is a probability. Right of the dashed line the "
         f"agent cooperates more in the situation that the contrast names first. "
         f"{intervals_told(dots)} {_largest(dots)}",
         does_not_show="Why: an agent may answer the word that names a move, not the move (see the "

@@ -5,7 +5,7 @@ from __future__ import annotations
 import polars as pl
 
 from moralscope.reports.agent_groups import agent_groups, intervals_told, over_seeds
-from moralscope.reports.chosen import games_in_order, values
+from moralscope.reports.chosen import defined, games_in_order, values
 from moralscope.reports.dots import PROBABILITY, Measure, interval_grid
 from moralscope.reports.figure import Absent, Figure, Rows
 from moralscope.reports.run import Run
@@ -19,8 +19,11 @@ def generalisation_grid(run: Run, colours: dict[str, str]) -> Figure | Absent:
     if reason := run.lacks("generalisation"):
         return Absent(name, title, reason)
     table = run.tables["generalisation"]
-    groups = agent_groups(run, colours, values(table, "agent"))
-    rows = table.select(
+    legal, undefined = defined(table, "p_cooperate")
+    if legal.is_empty():
+        return Absent(name, title, "No row of the table generalisation has a legal answer.")
+    groups = agent_groups(run, colours, values(legal, "agent"))
+    rows = legal.select(
         "agent",
         "game",
         pl.col("labels").alias("row"),
@@ -41,7 +44,8 @@ def generalisation_grid(run: Run, colours: dict[str, str]) -> Figure | Absent:
         title=title,
         shows="P(cooperate | legal answer) in each game with its own payoffs, by the words that "
         "name cooperation and defection and by the order of the payoff table (shape), mean over "
-        f"the states. {intervals_told(dots)} Legal mass is at least {least:.2f}. {_spans(dots)}",
+        f"the states. {intervals_told(dots)} Legal mass is at least {least:.2f}. "
+        f"{_spans(dots)}{undefined}",
         does_not_show="How an agent answers moves: it averages over the four states, which are "
         "few and not a sample. Two rows of one pair of labels that mirror each other about one "
         "half follow the word, not the move.",

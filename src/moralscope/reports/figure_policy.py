@@ -58,7 +58,10 @@ def _structured(policy: pl.DataFrame) -> pl.DataFrame:
         "opponent_previous",
         "p_cooperate",
         "legal_mass",
-        pl.col("p_cooperate").map_elements(lambda p: f"{p:.2f}", pl.String).alias("cell"),
+        pl.col("p_cooperate")
+        .map_elements(lambda p: f"{p:.2f}", pl.String)
+        .fill_null("\N{EN DASH}")
+        .alias("cell"),
         pl.col("legal_mass").map_elements(lambda p: f"legal {p:.2f}", pl.String).alias("note"),
     )
 
@@ -80,7 +83,7 @@ def _cells_chart(cells: pl.DataFrame, agents: list[str], labels: list[str]) -> a
         ),
     )
     ink = alt.condition(
-        (alt.datum.p_cooperate < 0.15) | (alt.datum.p_cooperate > 0.85),
+        "isValid(datum.p_cooperate) && (datum.p_cooperate < 0.15 || datum.p_cooperate > 0.85)",
         alt.value("white"),
         alt.value(INK),
     )

@@ -43,7 +43,9 @@ def memory_one_radar(run: Run, colours: dict[str, str]) -> Figure | Absent:
         return Absent(name, title, "The table policy has no game of the table nearest.")
     game = games[0]
     labels = _labels(nearest.filter(pl.col("game") == game))
-    own = _one_pair(policy.filter(pl.col("game") == game), labels)
+    own, silent = _whole(_one_pair(policy.filter(pl.col("game") == game), labels))
+    if own.is_empty():
+        return Absent(name, title, f"No agent has a legal answer in every state of {game}.")
     groups = agent_groups(run, colours, values(own, "agent"))
     shapes = over_seeds(state_means(own), groups, ["state"], (0.0, 1.0))
     close = _nearest(nearest.filter((pl.col("game") == game) & (pl.col("labels") == labels)))
@@ -59,7 +61,7 @@ def memory_one_radar(run: Run, colours: dict[str, str]) -> Figure | Absent:
         "own first: from the centre (never) to the rim (always), mean over presentations (label "
         "assignments and orders of the payoff table). Rules along the axes: 95% intervals. "
         f"{intervals_told(shapes)}{_behind(run, groups)} Nearest classic strategy, by root mean "
-        f"square over the four states: {'; '.join(told)}.",
+        f"square over the four states: {'; '.join(told)}.{silent}",
         does_not_show="Presentations apart: a shape in the middle may be half one label and half "
         "the other (see the tables above). The area of a shape means nothing. Nearest need not "
         "be near: a distance of 0.5 is half way to anything.",
@@ -77,6 +79,15 @@ def _one_pair(policy: pl.DataFrame, labels: str) -> pl.DataFrame:
     pair = sorted(labels.split("/"))
     rows = policy.filter(pl.col("labels").str.split("/").list.sort() == pair)
     return policy if rows.is_empty() else rows
+
+
+def _whole(policy: pl.DataFrame) -> tuple[pl.DataFrame, str]:
+    """Rows of agents that have a legal answer in all four states, and who has none, in words."""
+    legal = policy.drop_nulls("p_cooperate")
+    states = pl.struct("own_previous", "opponent_previous").n_unique().over("agent")
+    whole = legal.filter(states == len(AXES))
+    out = [agent for agent in values(policy, "agent") if agent not in values(whole, "agent")]
+    return whole, f" No legal answer in some state, so no shape: {listing(out)}." if out else ""
 
 
 def state_means(policy: pl.DataFrame) -> pl.DataFrame:

@@ -12,7 +12,7 @@ import polars as pl
 
 from moralscope.reports.agent_groups import AgentGroups, agent_groups, intervals_told, over_seeds
 from moralscope.reports.arrange import below, beside
-from moralscope.reports.chosen import values
+from moralscope.reports.chosen import defined, values
 from moralscope.reports.dots import PROBABILITY, Measure, interval_grid, label_room
 from moralscope.reports.figure import Absent, Figure, Rows, listing
 from moralscope.reports.look import BASE_COLOUR
@@ -37,8 +37,11 @@ def robustness_grid(run: Run, colours: dict[str, str]) -> Figure | Absent:
     if reason := run.lacks("robustness"):
         return Absent(name, title, reason)
     table = run.tables["robustness"]
-    groups = agent_groups(run, colours, values(table, "agent"))
-    rows = table.select(
+    legal, undefined = defined(table, "p_cooperate")
+    if legal.is_empty():
+        return Absent(name, title, "No row of the table robustness has a legal answer.")
+    groups = agent_groups(run, colours, values(legal, "agent"))
+    rows = legal.select(
         "agent",
         "factor",
         pl.col("level").replace({"": "none"}).alias("row"),
@@ -55,7 +58,7 @@ def robustness_grid(run: Run, colours: dict[str, str]) -> Figure | Absent:
         title=title,
         shows="P(cooperate | legal answer) for each level of each factor, mean over everything "
         f"else that was asked. {intervals_told(dots)} Widest range over the levels of a factor: "
-        f"{_ranges(dots)}. {_illegal(table)}",
+        f"{_ranges(dots)}. {_illegal(table)}{undefined}",
         does_not_show="Which differences are more than chance: changes from each factor's "
         "reference level, paired over units, are in the table. Factors were varied one at a time.",
         chart=interval_grid(

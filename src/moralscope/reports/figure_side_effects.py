@@ -37,7 +37,9 @@ def side_effects(run: Run, colours: dict[str, str]) -> Figure | Absent:
         table.filter(~pl.col("agent").is_in(bases))
         .with_columns(value=pl.coalesce("change", "value"))
         .with_columns(
-            panel=pl.format("{} ({})", pl.col("measure").replace(_WORDS), "unit"),
+            panel=pl.format("{} ({})", pl.col("measure").replace(_WORDS), "unit").str.strip_suffix(
+                " (one)"
+            ),
             row=pl.lit(""),
             n="n_units",
             unit=pl.lit("texts or prompts"),
