@@ -115,15 +115,31 @@ def test_a_page_of_1816_prompts_stays_small_and_names_the_rest(page: Element, la
         ]
 
 
-def test_what_is_shown_is_of_every_wording_and_in_the_order_of_the_table(large: Path) -> None:
+@pytest.mark.parametrize("column", ["template", "game", "labels", "table_order"])
+def test_a_family_that_varies_in_one_way_shows_all_of_it(large: Path, column: str) -> None:
+    table = read_table("prompts", large / "tables").filter(family="family 0").head(120)
+    fixed = [pl.lit("same").alias(c) for c in ("template", "game", "labels", "table_order")]
+    # The last twelve prompts are the only ones of their kind.
+    kinds = pl.when(pl.int_range(pl.len()) < 108).then(pl.lit("first")).otherwise(
+        pl.format("kind {}", pl.int_range(pl.len()))
+    )  # fmt: skip
+    table = table.with_columns(*fixed).with_columns(kinds.alias(column))
+    bound = 14 * (900 + max(table.get_column("text").str.len_chars()) * 2)
+    (family,) = prompt_families(run_of({"prompts": table}), bound)
+    names = {entry.name for entry in family.entries}
+    assert set(table.get_column("prompt").tail(12)) <= names
+    assert len(names) < 40
+
+
+def test_what_is_shown_is_of_every_kind_and_in_the_order_of_the_table(large: Path) -> None:
     table = read_table("prompts", large / "tables")
     order = {name: i for i, name in enumerate(table.get_column("prompt"))}
     for family in prompt_families(read_run(large)):
-        wordings = Counter(entry.template for entry in family.entries)
         rows = table.filter(family=family.name)
-        if family.left_out:
-            assert len(wordings) == rows.get_column("template").n_unique()
-            assert max(wordings.values()) - min(wordings.values()) <= 1
+        for column in ("template", "game", "labels"):
+            shares = Counter(getattr(entry, column) for entry in family.entries)
+            assert len(shares) == rows.get_column(column).n_unique()
+            assert max(shares.values()) <= 2 * min(shares.values())
         places = [order[entry.name] for entry in family.entries]
         assert places == sorted(places)
         assert family.total == rows.height

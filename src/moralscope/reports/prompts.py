@@ -1,8 +1,8 @@
 """Which prompts does a reader see in full, and what was answered to them?
 
-Small runs are shown whole. In large ones each family of prompts shows a few, of as many wordings
-as it has, so that the page stays below ``CHARACTERS``; the rest is counted and lies in the tables
-``prompts`` and ``decisions``.
+Small runs are shown whole. In large ones each family of prompts shows a few, of as many wordings,
+games, labels and orders as it has, so that they stay within ``CHARACTERS``; the rest is counted
+and lies in the tables ``prompts`` and ``decisions``.
 """
 
 from __future__ import annotations
@@ -114,8 +114,20 @@ def prompt_families(run: Run, characters: int = CHARACTERS) -> tuple[PromptFamil
 
 
 def _varied(family: pl.DataFrame) -> pl.DataFrame:
-    """The first prompt of each wording, then the second of each, and so on."""
-    return family.with_columns(turn=pl.int_range(pl.len()).over("template")).sort("turn", "row")
+    """The prompts of a family in an order that shows early what there is.
+
+    First one of each wording, then of each wording in each game, under each pair of labels and
+    in each order of its table; then one of each such way of asking, a second of each, and so on.
+    """
+    met = [
+        pl.int_range(pl.len()).over("template", *further)
+        for further in ((), ("game",), ("labels",), ("table_order",))
+    ]
+    late = pl.int_range(pl.len()).over("template", "game", "labels", "table_order") + len(met)
+    turn = pl.coalesce(*(pl.when(count == 0).then(rank) for rank, count in enumerate(met)), late)
+    # Wordings alternate within a turn, for the page may end in the middle of one.
+    place = pl.int_range(pl.len()).over("turn", "template")
+    return family.with_columns(turn=turn).with_columns(place=place).sort("turn", "place", "row")
 
 
 def _entry(row: Mapping[str, str], answers: Mapping[str, Sequence[Answer]]) -> PromptEntry:
