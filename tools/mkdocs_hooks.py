@@ -30,10 +30,10 @@ from moralscope.games import (
     TABLE_ORDERS,
     WORDINGS,
 )
-from moralscope.games.family_sets import FAMILIES, families
-from moralscope.games.framing import FRAMINGS
+from moralscope.games.asking.family_sets import FAMILIES, families
+from moralscope.games.asking.framing import FRAMINGS
+from moralscope.games.asking.wording import Wording
 from moralscope.games.play.classical import CLASSICAL
-from moralscope.games.wording import Wording
 from moralscope.studies.evaluation import EvaluationChoice
 from moralscope.studies.study import (
     AgentEntry,

@@ -9,7 +9,7 @@ import polars as pl
 import pytest
 from scipy import stats
 
-from moralscope.behaviour.agreement import agreement_table
+from moralscope.behaviour.speaking.agreement import agreement_table
 from moralscope.core.errors import TableError
 from moralscope.core.tables import from_rows
 

@@ -17,8 +17,8 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "models"))
 
 from tiny import plain_logits, tiny_roster, worded_prompts
 
-from moralscope.behaviour.agreement import agreement_table
-from moralscope.behaviour.answering import FOLLOW_UPS, held_conversations, sampled_answers
+from moralscope.behaviour.speaking.agreement import agreement_table
+from moralscope.behaviour.speaking.answering import FOLLOW_UPS, held_conversations, sampled_answers
 from moralscope.core.decision import Option, Prompt
 from moralscope.core.errors import AgentError, ConfigError
 from moralscope.models.rendering import EncodedPrompt, encode_all

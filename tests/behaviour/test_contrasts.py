@@ -11,7 +11,7 @@ import polars as pl
 import pytest
 from scipy import stats
 
-from moralscope.behaviour.contrasts import contrasts_table
+from moralscope.behaviour.varying.contrasts import contrasts_table
 from moralscope.core.errors import TableError
 from moralscope.core.tables import conform, from_rows
 from moralscope.evidence.contrasts import SITUATIONS, designs, measure

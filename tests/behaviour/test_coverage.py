@@ -14,7 +14,7 @@ import pytest
 from numpy.typing import NDArray
 from scipy import special
 
-from moralscope.behaviour.nearest import distance, jackknife
+from moralscope.behaviour.varying.nearest import distance, jackknife
 from moralscope.evidence.bounded import bounded_interval, combined_interval
 from moralscope.evidence.divergences import alike, apart, divergence_interval, jensen_shannon
 from moralscope.evidence.intervals import Interval, cluster_t

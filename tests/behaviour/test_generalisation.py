@@ -8,7 +8,7 @@ import numpy as np
 import polars as pl
 import pytest
 
-from moralscope.behaviour.generalisation import generalisation_table
+from moralscope.behaviour.varying.generalisation import generalisation_table
 from moralscope.core.tables import conform, from_rows
 
 

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from moralscope.behaviour import TrainedOn, learned_table, trained_on, transfer_table
-from moralscope.behaviour.transfer_states import transfer_states_table
+from moralscope.behaviour.learning.transfer_states import transfer_states_table
 from moralscope.core.decision import PromptSet
 from moralscope.core.tables import from_rows
 from moralscope.games import MIRRORED, TABLE_ORDERS, WORDINGS, clusters, structured, wordings

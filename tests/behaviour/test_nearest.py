@@ -11,7 +11,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from moralscope.behaviour.nearest import classic_strategies, distance, jackknife, nearest_table
+from moralscope.behaviour.varying.nearest import (
+    classic_strategies,
+    distance,
+    jackknife,
+    nearest_table,
+)
 from moralscope.core.errors import TableError
 from moralscope.core.tables import conform
 

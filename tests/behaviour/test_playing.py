@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
-from moralscope.behaviour.playing import (
+from moralscope.behaviour.playing.pairs import (
     CLASSICS,
     NOISES,
     agent_strategy,

@@ -11,17 +11,17 @@ import polars as pl
 import pytest
 from scipy import stats
 
-from moralscope.behaviour.paper_play import expected_play, expected_regret, sampled_moves
-from moralscope.behaviour.paper_stream import Episode, paper_stream
-from moralscope.behaviour.presentations import Presented, presented
-from moralscope.behaviour.protocol import (
+from moralscope.behaviour.learning.transfer import TrainedOn
+from moralscope.behaviour.playing.paper_play import expected_play, expected_regret, sampled_moves
+from moralscope.behaviour.playing.paper_stream import Episode, paper_stream
+from moralscope.behaviour.playing.protocol import (
     PAPER_GAMES,
     label_warnings,
     replayed,
     sampled_regret,
 )
+from moralscope.behaviour.presentations import Presented, presented
 from moralscope.behaviour.scripted import scripted_decisions
-from moralscope.behaviour.transfer import TrainedOn
 from moralscope.core.errors import ConfigError, TableError
 from moralscope.core.tables import conform, from_rows
 from moralscope.games import get_game, structured

@@ -7,8 +7,8 @@ import polars as pl
 import pytest
 import torch
 
-from moralscope.behaviour.agreement import agreement_table
-from moralscope.behaviour.answering import sampled_answers
+from moralscope.behaviour.speaking.agreement import agreement_table
+from moralscope.behaviour.speaking.answering import sampled_answers
 from moralscope.core.agents import AgentSpec
 from moralscope.games import structured
 from moralscope.models.generating import end_tokens, generate

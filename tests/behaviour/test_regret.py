@@ -11,13 +11,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
-from moralscope.behaviour.presentations import Presented
-from moralscope.behaviour.regret import (
+from moralscope.behaviour.playing.regret import (
     OPPONENTS_MET,
     action_shares_table,
     regret_table,
     standards,
 )
+from moralscope.behaviour.presentations import Presented
 from moralscope.core.errors import ConfigError
 from moralscope.core.tables import conform
 from moralscope.games import GAMES, get_game

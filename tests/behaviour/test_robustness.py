@@ -12,12 +12,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
-from moralscope.behaviour.robustness import robustness_table
+from moralscope.behaviour.varying.robustness import robustness_table
 from moralscope.core.decision import PromptSet
 from moralscope.core.errors import ConfigError
 from moralscope.core.tables import from_rows
 from moralscope.games import structured, wordings
-from moralscope.games.robustness import LABEL_PAIRS, robustness_prompts
+from moralscope.games.asking.robustness import LABEL_PAIRS, robustness_prompts
 
 PAIR = "action1/action2"
 SWAPPED = {"action2/action1", *("/".join(reversed(pair)) for pair in LABEL_PAIRS)}

@@ -19,8 +19,8 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "models"))
 
 from tiny import never_narrowed, plain_log_odds, plain_logits, tiny_roster
 
-from moralscope.behaviour import neutral, side_effects
-from moralscope.behaviour.side_effects import different_runs, side_effects_table
+from moralscope.behaviour.speaking import neutral, side_effects
+from moralscope.behaviour.speaking.side_effects import different_runs, side_effects_table
 from moralscope.core.errors import AgentError, ConfigError
 from moralscope.models import generating
 from moralscope.models.rendering import encode_all

@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.spatial.distance import jensenshannon
 
-from moralscope.behaviour.similarity import MARGIN, similarity_table
+from moralscope.behaviour.varying.similarity import MARGIN, similarity_table
 from moralscope.core.errors import ConfigError, TableError
 from moralscope.core.tables import conform, from_rows
 from moralscope.evidence.divergences import TOP, apart, jensen_shannon

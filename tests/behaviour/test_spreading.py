@@ -8,8 +8,8 @@ import numpy as np
 import polars as pl
 import pytest
 
+from moralscope.behaviour.playing.spreading import TIMES, dynamics_table, fixation_table
 from moralscope.behaviour.presentations import Presented
-from moralscope.behaviour.spreading import TIMES, dynamics_table, fixation_table
 from moralscope.core.errors import ConfigError
 from moralscope.games import get_opponent
 

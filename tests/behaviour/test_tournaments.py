@@ -6,13 +6,13 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from moralscope.behaviour.presentations import Presented
-from moralscope.behaviour.tournaments import (
+from moralscope.behaviour.playing.tournaments import (
     FIELD,
     matches_table,
     play_tournaments,
     standings_table,
 )
+from moralscope.behaviour.presentations import Presented
 from moralscope.core.errors import ConfigError
 from moralscope.core.tables import schema_of
 

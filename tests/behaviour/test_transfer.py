@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from moralscope.behaviour import TrainedOn, swap_labels, trained_on, transfer_table
-from moralscope.behaviour.transfer_states import transfer_states_table
+from moralscope.behaviour.learning.transfer_states import transfer_states_table
 from moralscope.core.decision import Decision, Message, Option, Prompt
 from moralscope.core.errors import AgentError, ConfigError, TableError
 

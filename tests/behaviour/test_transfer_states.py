@@ -10,12 +10,12 @@ import pytest
 from scipy import stats
 
 from moralscope.behaviour import TrainedOn, learned_table, trained_on, transfer_table
-from moralscope.behaviour.training_sets import reference_training, with_unknown
-from moralscope.behaviour.transfer_states import transfer_states_table
+from moralscope.behaviour.learning.training_sets import reference_training, with_unknown
+from moralscope.behaviour.learning.transfer_states import transfer_states_table
 from moralscope.core.errors import TableError
 from moralscope.core.tables import from_rows
 from moralscope.games import structured
-from moralscope.games.robustness import robustness_prompts
+from moralscope.games.asking.robustness import robustness_prompts
 
 RECIPROCAL = {"CC": -1.0, "CD": 1.0, "DC": -1.3, "DD": 0.6}
 

@@ -16,12 +16,12 @@ from scipy import special, stats
 from statsmodels.formula.api import ols
 from statsmodels.stats.anova import anova_lm
 
-from moralscope.behaviour.variance import FACTORS, components, variance_table
+from moralscope.behaviour.varying.variance import FACTORS, components, variance_table
 from moralscope.core.decision import PromptSet
 from moralscope.core.errors import TableError
 from moralscope.core.tables import from_rows
 from moralscope.games import MIRRORED, structured, wordings
-from moralscope.games.robustness import crossed_wordings
+from moralscope.games.asking.robustness import crossed_wordings
 
 PAIR = "action1/action2"
 

@@ -172,12 +172,21 @@ def compose(agents: tuple[str, ...], **wanted: object) -> Study:
 
 
 def test_an_evaluation_asks_for_everything_and_looks_at_nothing_inside() -> None:
-    study = compose(("base", "policy:noisy(tit-for-tat, 0.1)", "b=policy:memory-one(p_cc=1, "
-                     "p_cd=0, p_dc=0, p_dd=1)"))  # fmt: skip
+    written = "b=policy:memory-one(p_cc=1, p_cd=0, p_dc=0, p_dd=1)"
+    study = compose(("base", "policy:noisy(tit-for-tat, 0.1)", written))
     assert study.evaluation.parts == PARTS
     assert study.mechanisms.methods == ()
     assert set(study.agents) == {"base", "noisy-tit-for-tat-0-1", "b"}
     assert study.prompts.table_orders == ("original", "rows", "columns", "both")
+
+
+@pytest.fixture
+def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An empty current folder with a cache of its own, and errors on one line."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("MORALSCOPE_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setenv("COLUMNS", "1000")
+    return tmp_path
 
 
 @pytest.mark.parametrize(
@@ -199,13 +208,10 @@ def test_an_evaluation_asks_for_everything_and_looks_at_nothing_inside() -> None
     ],
 )  # fmt: skip
 def test_what_is_wrong_is_one_error(
-    words: list[str], problem: str, next_step: str, tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str],
-) -> None:  # fmt: skip
-    monkeypatch.setenv("MORALSCOPE_CACHE", str(tmp_path / "cache"))
-    monkeypatch.setenv("COLUMNS", "1000")
-    assert main(["evaluate", *words, "--out", str(tmp_path / "run")]) == 2
+    words: list[str], problem: str, next_step: str, capsys: pytest.CaptureFixture[str], here: Path
+) -> None:
+    assert main(["evaluate", *words, "--out", "run"]) == 2
     said = " ".join(capsys.readouterr().err.split())
     assert problem in said
     assert next_step in said
-    assert not (tmp_path / "run" / "tables").exists()
+    assert not (here / "run" / "tables").exists()

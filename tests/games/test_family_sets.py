@@ -22,7 +22,7 @@ from moralscope.games import (
     family_prompts,
     structured,
 )
-from moralscope.games.family_texts import EXPLICIT, POETIC, UNSTRUCTURED
+from moralscope.games.asking.family_texts import EXPLICIT, POETIC, UNSTRUCTURED
 
 ALL = families()
 LABELS = st.sampled_from(

@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 
 from moralscope.core.decision import Decision, Message, Option, Prompt, PromptSet, Span
 from moralscope.core.errors import OutputError, PromptError
-from moralscope.games import files, read_prompts, scenarios, structured, write_prompts
+from moralscope.games import read_prompts, scenarios, structured, write_prompts
+from moralscope.games.asking import files
 
 ENTRY = {
     "name": "one",

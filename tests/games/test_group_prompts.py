@@ -26,7 +26,7 @@ from moralscope.games import (
     wordings,
     write_prompts,
 )
-from moralscope.games.group_texts import GROUP_WORDINGS
+from moralscope.games.asking.group_texts import GROUP_WORDINGS
 from moralscope.models.rendering import encode
 from moralscope.models.tables import prompts_table
 

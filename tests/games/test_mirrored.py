@@ -28,8 +28,8 @@ from moralscope.games import (
     render,
     wordings,
 )
-from moralscope.games.stories import SCENARIOS
-from moralscope.games.texts import CLUSTER_WORDINGS, IPD_WORDINGS, STRUCTURED
+from moralscope.games.asking.stories import SCENARIOS
+from moralscope.games.asking.texts import CLUSTER_WORDINGS, IPD_WORDINGS, STRUCTURED
 
 STORIES = tuple(text for _, texts in SCENARIOS.values() for text in texts)
 EVERY_WORDING = (STRUCTURED, *IPD_WORDINGS, *CLUSTER_WORDINGS, *STORIES)

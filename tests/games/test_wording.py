@@ -11,9 +11,9 @@ from hypothesis import strategies as st
 
 from moralscope.core.errors import ConfigError, PromptError
 from moralscope.games import CATEGORIES, GAMES, STATES, Game, Scene, Wording, answer_forms, render
-from moralscope.games.labels import check_labels
-from moralscope.games.stories import SCENARIOS
-from moralscope.games.texts import CLUSTER_WORDINGS, IPD_WORDINGS, STRUCTURED
+from moralscope.games.asking.labels import check_labels
+from moralscope.games.asking.stories import SCENARIOS
+from moralscope.games.asking.texts import CLUSTER_WORDINGS, IPD_WORDINGS, STRUCTURED
 
 STORIES = tuple(text for _, texts in SCENARIOS.values() for text in texts)
 EVERY_WORDING = (STRUCTURED, *IPD_WORDINGS, *CLUSTER_WORDINGS, *STORIES)

@@ -16,10 +16,10 @@ from moralscope.core.tables import schema_of
 from moralscope.evidence.contrasts import OF_SITUATIONS, OF_STATES
 from moralscope.evidence.verdicts import VERDICTS
 from moralscope.games import CLUSTER_GAMES, OPPONENTS, REWARDS, WORDINGS
-from moralscope.games.family_sets import FAMILIES
-from moralscope.games.framing import FRAMINGS
+from moralscope.games.asking.family_sets import FAMILIES
+from moralscope.games.asking.framing import FRAMINGS
+from moralscope.games.asking.robustness import robustness_prompts
 from moralscope.games.play.classical import CLASSICAL
-from moralscope.games.robustness import robustness_prompts
 from moralscope.studies.evaluation import PARTS
 from moralscope.training.agent_file import OWN_KEYS
 from moralscope.training.config import LoraSettings, SamplingSettings, TrainingConfig

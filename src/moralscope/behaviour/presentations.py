@@ -23,7 +23,7 @@ import polars as pl
 from numpy.typing import NDArray
 
 from moralscope.behaviour.joining import STATE, join_prompts, with_state
-from moralscope.behaviour.transfer import swap_labels
+from moralscope.behaviour.learning.transfer import swap_labels
 from moralscope.core.errors import TableError
 from moralscope.games import STATES
 

@@ -1,6 +1,6 @@
 """What is being decided? Payoff matrices, opponents, rewards, wording, prompt sets."""
 
-from moralscope.games.counterfactuals import (
+from moralscope.games.asking.counterfactuals import (
     CHANGES,
     Change,
     Pair,
@@ -12,6 +12,45 @@ from moralscope.games.counterfactuals import (
     pair_indices,
     with_sources,
 )
+from moralscope.games.asking.family_files import read_family
+from moralscope.games.asking.family_sets import FAMILIES, families, family_prompts
+from moralscope.games.asking.files import read_prompts, write_prompts
+from moralscope.games.asking.framing import FRAMINGS, Framing, framings
+from moralscope.games.asking.group_prompts import GROUP_TEXTS, public_goods_prompts
+from moralscope.games.asking.group_wording import GroupScene, GroupWording, render_group
+from moralscope.games.asking.labels import answer_forms
+from moralscope.games.asking.prompts import (
+    ASSIGNMENTS,
+    CLUSTER_GAMES,
+    HELD_OUT,
+    LABELS,
+    MIRRORED,
+    WORDINGS,
+    Assignment,
+    balanced,
+    clusters,
+    scenarios,
+    structured,
+    wordings,
+)
+from moralscope.games.asking.robustness import (
+    LABEL_PAIRS,
+    UNTRAINED,
+    crossed_wordings,
+    generalisation_prompts,
+    one_order,
+    robustness_prompts,
+    united,
+)
+from moralscope.games.asking.wording import (
+    CATEGORIES,
+    TABLE_ORDERS,
+    Scene,
+    TableOrder,
+    Wording,
+    mirrored,
+    render,
+)
 from moralscope.games.encounters import (
     Encounter,
     answer_values,
@@ -21,13 +60,6 @@ from moralscope.games.encounters import (
     round_of,
     visits,
 )
-from moralscope.games.family_files import read_family
-from moralscope.games.family_sets import FAMILIES, families, family_prompts
-from moralscope.games.files import read_prompts, write_prompts
-from moralscope.games.framing import FRAMINGS, Framing, framings
-from moralscope.games.group_prompts import GROUP_TEXTS, public_goods_prompts
-from moralscope.games.group_wording import GroupScene, GroupWording, render_group
-from moralscope.games.labels import answer_forms
 from moralscope.games.matrices import GAMES, MOVES, PAIRS, Game, get_game, payoff
 from moralscope.games.opponents import (
     OPPONENTS,
@@ -42,20 +74,6 @@ from moralscope.games.players import (
     Response,
     make_player,
     response_table,
-)
-from moralscope.games.prompts import (
-    ASSIGNMENTS,
-    CLUSTER_GAMES,
-    HELD_OUT,
-    LABELS,
-    MIRRORED,
-    WORDINGS,
-    Assignment,
-    balanced,
-    clusters,
-    scenarios,
-    structured,
-    wordings,
 )
 from moralscope.games.public_goods import (
     GroupState,
@@ -72,26 +90,8 @@ from moralscope.games.rewards import (
     get_reward,
     reward_phases,
 )
-from moralscope.games.robustness import (
-    LABEL_PAIRS,
-    UNTRAINED,
-    crossed_wordings,
-    generalisation_prompts,
-    one_order,
-    robustness_prompts,
-    united,
-)
 from moralscope.games.rounds import Round, pair_round
 from moralscope.games.states import STATES, State, transition_matrix, visitation
-from moralscope.games.wording import (
-    CATEGORIES,
-    TABLE_ORDERS,
-    Scene,
-    TableOrder,
-    Wording,
-    mirrored,
-    render,
-)
 
 __all__ = [
     "ASSIGNMENTS",

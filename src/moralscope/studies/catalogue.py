@@ -21,7 +21,7 @@ from moralscope.games import (
     with_sources,
     wordings,
 )
-from moralscope.games.robustness import united
+from moralscope.games.asking.robustness import united
 from moralscope.studies.evaluation import evaluation_prompts
 from moralscope.studies.study import Study, known_training
 from moralscope.training.batches import training_prompts

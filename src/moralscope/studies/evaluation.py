@@ -12,9 +12,9 @@ from moralscope.core.agents import Frozen
 from moralscope.core.decision import Prompt, PromptSet
 from moralscope.core.errors import ConfigError
 from moralscope.games import GAMES, get_game, get_opponent, structured
-from moralscope.games.family_files import read_family
-from moralscope.games.framing import framings
-from moralscope.games.robustness import (
+from moralscope.games.asking.family_files import read_family
+from moralscope.games.asking.framing import framings
+from moralscope.games.asking.robustness import (
     generalisation_prompts,
     one_order,
     robustness_prompts,
@@ -54,7 +54,7 @@ class EvaluationChoice(Frozen):
         labels: pairs of labels that agents were not trained with.
         opponents: strategies with one step of memory that agents meet.
         strategies: classical strategies that take part in tournaments, ``axelrod(NAME)`` included;
-            all of the package's own that are deterministic where none is given.
+            twenty of the package's own where none is given.
         noise: probabilities that a move is turned into the other one, for play.
         rounds: of a match.
         families: files of families of the user's own, for robustness.

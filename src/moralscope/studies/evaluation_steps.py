@@ -10,31 +10,31 @@ from collections.abc import Iterator, Mapping
 
 import polars as pl
 
-from moralscope.behaviour.agreement import agreement_table
-from moralscope.behaviour.answering import held_conversations, sampled_answers
-from moralscope.behaviour.contrasts import contrasts_table
-from moralscope.behaviour.generalisation import generalisation_table
-from moralscope.behaviour.nearest import nearest_table
-from moralscope.behaviour.playing import (
+from moralscope.behaviour.playing.pairs import (
     CLASSICS,
     exploitability_table,
     play_table,
     price_of_morality_table,
 )
-from moralscope.behaviour.presentations import Presented, presented
-from moralscope.behaviour.protocol import PAPER_GAMES, replayed
-from moralscope.behaviour.regret import action_shares_table, regret_table
-from moralscope.behaviour.robustness import robustness_table
-from moralscope.behaviour.side_effects import side_effects_table
-from moralscope.behaviour.similarity import similarity_table
-from moralscope.behaviour.spreading import dynamics_table, fixation_table
-from moralscope.behaviour.tournaments import (
+from moralscope.behaviour.playing.protocol import PAPER_GAMES, replayed
+from moralscope.behaviour.playing.regret import action_shares_table, regret_table
+from moralscope.behaviour.playing.spreading import dynamics_table, fixation_table
+from moralscope.behaviour.playing.tournaments import (
     FIELD,
     matches_table,
     play_tournaments,
     standings_table,
 )
-from moralscope.behaviour.variance import variance_table
+from moralscope.behaviour.presentations import Presented, presented
+from moralscope.behaviour.speaking.agreement import agreement_table
+from moralscope.behaviour.speaking.answering import held_conversations, sampled_answers
+from moralscope.behaviour.speaking.side_effects import side_effects_table
+from moralscope.behaviour.varying.contrasts import contrasts_table
+from moralscope.behaviour.varying.generalisation import generalisation_table
+from moralscope.behaviour.varying.nearest import nearest_table
+from moralscope.behaviour.varying.robustness import robustness_table
+from moralscope.behaviour.varying.similarity import similarity_table
+from moralscope.behaviour.varying.variance import variance_table
 from moralscope.core.tables import write_table
 from moralscope.games import get_game, get_opponent
 from moralscope.studies.evaluation import answer_prompts, conversation_prompts

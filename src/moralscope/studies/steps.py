@@ -13,15 +13,15 @@ from pathlib import Path
 import polars as pl
 
 from moralscope.behaviour import cooperation_table, learned_table, policy_table, transfer_table
-from moralscope.behaviour.scripted import scripted_decisions
-from moralscope.behaviour.training_sets import (
+from moralscope.behaviour.learning.training_sets import (
     REFERENCE_FAMILY,
     TrainedOn,
     trained_on,
     trained_on_table,
     with_unknown,
 )
-from moralscope.behaviour.transfer_states import transfer_states_table
+from moralscope.behaviour.learning.transfer_states import transfer_states_table
+from moralscope.behaviour.scripted import scripted_decisions
 from moralscope.core.progress import Progress
 from moralscope.core.schemas import SCHEMAS
 from moralscope.core.tables import conform, read_table, write_table

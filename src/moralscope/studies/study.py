@@ -17,7 +17,7 @@ from moralscope.core.agents import AgentSpec, Frozen
 from moralscope.core.documents import read_yaml, validate
 from moralscope.core.errors import ConfigError, nearest
 from moralscope.games import CLUSTER_GAMES, HELD_OUT, MIRRORED, WORDINGS, reward_phases
-from moralscope.games.wording import MIRROR_SUFFIX
+from moralscope.games.asking.wording import MIRROR_SUFFIX
 from moralscope.studies.evaluation import EvaluationChoice
 from moralscope.training.batches import training_game
 from moralscope.training.config import TrainingConfig

@@ -30,13 +30,18 @@ from typing import Literal, TypeGuard, get_args
 
 from moralscope.core.decision import Decision, Move, Prompt, PromptSet
 from moralscope.core.errors import ConfigError, PromptError, nearest
-from moralscope.games.family_sets import FAMILIES
+from moralscope.games.asking.family_sets import FAMILIES
+from moralscope.games.asking.prompts import compose
+from moralscope.games.asking.stories import SCENARIOS
+from moralscope.games.asking.texts import (
+    CLUSTER_WORDINGS,
+    IPD_WORDINGS,
+    MIRRORED_WORDINGS,
+    STRUCTURED,
+)
+from moralscope.games.asking.wording import TABLE_ORDERS, Scene, TableOrder, Wording
 from moralscope.games.matrices import MOVES, PAIRS, Game, get_game
-from moralscope.games.prompts import compose
 from moralscope.games.states import State
-from moralscope.games.stories import SCENARIOS
-from moralscope.games.texts import CLUSTER_WORDINGS, IPD_WORDINGS, MIRRORED_WORDINGS, STRUCTURED
-from moralscope.games.wording import TABLE_ORDERS, Scene, TableOrder, Wording
 
 Change = Literal["opponent_previous", "own_previous", "payoffs", "labels"]
 CHANGES: tuple[Change, ...] = get_args(Change)

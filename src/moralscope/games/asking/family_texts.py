@@ -8,8 +8,8 @@ family tells the same parts, so that differences within a family are differences
 
 from __future__ import annotations
 
-from moralscope.games.texts import STRUCTURED
-from moralscope.games.wording import Part, Wording
+from moralscope.games.asking.texts import STRUCTURED
+from moralscope.games.asking.wording import Part, Wording
 
 UNSTRUCTURED: tuple[Wording, ...] = (
     Wording(

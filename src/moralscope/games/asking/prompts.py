@@ -26,18 +26,23 @@ from typing import Literal, get_args
 
 from moralscope.core.decision import Decision, Message, Option, Prompt, PromptSet
 from moralscope.core.errors import ConfigError, PromptError, nearest
-from moralscope.games.labels import answer_forms, check_labels
-from moralscope.games.matrices import GAMES, Game, get_game
-from moralscope.games.states import STATES, State
-from moralscope.games.stories import SCENARIOS
-from moralscope.games.texts import CLUSTER_WORDINGS, IPD_WORDINGS, MIRRORED_WORDINGS, STRUCTURED
-from moralscope.games.wording import (
+from moralscope.games.asking.labels import answer_forms, check_labels
+from moralscope.games.asking.stories import SCENARIOS
+from moralscope.games.asking.texts import (
+    CLUSTER_WORDINGS,
+    IPD_WORDINGS,
+    MIRRORED_WORDINGS,
+    STRUCTURED,
+)
+from moralscope.games.asking.wording import (
     MIRROR_SUFFIX,
     Scene,
     TableOrder,
     Wording,
     render,
 )
+from moralscope.games.matrices import GAMES, Game, get_game
+from moralscope.games.states import STATES, State
 
 LABELS = ("action1", "action2")
 """The labels that agents are trained with."""

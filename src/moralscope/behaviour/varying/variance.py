@@ -44,13 +44,13 @@ from numpy.typing import NDArray
 from scipy import special
 
 from moralscope.behaviour.joining import STATE, join_prompts, with_state
-from moralscope.behaviour.training_sets import swap_labels
-from moralscope.behaviour.transfer import WORDING_FAMILIES
+from moralscope.behaviour.learning.training_sets import swap_labels
+from moralscope.behaviour.learning.transfer import WORDING_FAMILIES
 from moralscope.core.errors import TableError
 from moralscope.core.tables import from_rows
 from moralscope.evidence.intervals import cluster_t, t_quantile
 from moralscope.games import LABELS
-from moralscope.games.wording import MIRROR_SUFFIX
+from moralscope.games.asking.wording import MIRROR_SUFFIX
 
 Array = NDArray[np.float64]
 

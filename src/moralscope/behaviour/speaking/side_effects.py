@@ -1,6 +1,6 @@
 """What else did a fine-tune change? An agent beside its base, away from its task.
 
-On neutral texts (``behaviour.neutral``), for text i with tokens t = 1 .. T_i after its first,
+On neutral texts (``neutral``), for text i with tokens t = 1 .. T_i after its first,
 
     kl_i = mean_t KL( p_agent(. | x_<t) || p_base(. | x_<t) )      nats per token
     perplexity = exp( mean_i mean_t -log p(x_t | x_<t) )
@@ -28,7 +28,7 @@ from typing import Any
 import numpy as np
 import polars as pl
 
-from moralscope.behaviour.neutral import QUESTIONS, TEXTS, everyday_choices
+from moralscope.behaviour.speaking.neutral import QUESTIONS, TEXTS, everyday_choices
 from moralscope.core.decision import Decision, Message, Option
 from moralscope.core.errors import ConfigError
 from moralscope.core.progress import Progress, ProgressEvent, silent

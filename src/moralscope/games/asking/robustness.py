@@ -12,10 +12,9 @@ from collections.abc import Iterable, Iterator, Sequence
 
 from moralscope.core.decision import Prompt, PromptSet
 from moralscope.core.errors import ConfigError
-from moralscope.games.family_sets import families
-from moralscope.games.framing import framings
-from moralscope.games.matrices import GAMES, Game, get_game
-from moralscope.games.prompts import (
+from moralscope.games.asking.family_sets import families
+from moralscope.games.asking.framing import framings
+from moralscope.games.asking.prompts import (
     ASSIGNMENTS,
     LABELS,
     MIRRORED,
@@ -23,7 +22,8 @@ from moralscope.games.prompts import (
     structured,
     wordings,
 )
-from moralscope.games.wording import TABLE_ORDERS, TableOrder
+from moralscope.games.asking.wording import TABLE_ORDERS, TableOrder
+from moralscope.games.matrices import GAMES, Game, get_game
 
 LABEL_PAIRS: tuple[tuple[str, str], ...] = (
     ("action3", "action4"),

@@ -22,8 +22,8 @@ from itertools import product
 import numpy as np
 from numpy.typing import NDArray
 
-from moralscope.behaviour.paper_stream import EPISODES, ROUNDS, Episode, paper_stream
-from moralscope.behaviour.regret import OWN, standards
+from moralscope.behaviour.playing.paper_stream import EPISODES, ROUNDS, Episode, paper_stream
+from moralscope.behaviour.playing.regret import OWN, standards
 from moralscope.core.decision import Move
 from moralscope.core.streams import stream
 from moralscope.games.encounters import round_of

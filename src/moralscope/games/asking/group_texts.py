@@ -7,7 +7,7 @@ speaks of contributing first; ``office`` speaks of keeping first and tells the t
 
 from __future__ import annotations
 
-from moralscope.games.group_wording import GroupWording
+from moralscope.games.asking.group_wording import GroupWording
 
 GROUP_STRUCTURED = GroupWording(
     "structured",

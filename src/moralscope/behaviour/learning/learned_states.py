@@ -24,9 +24,9 @@ from dataclasses import dataclass
 import numpy as np
 import polars as pl
 
-from moralscope.behaviour.training_sets import swap_labels
-from moralscope.behaviour.transfer import NOISE_FLOOR, mirror_of
-from moralscope.behaviour.transfer_states import ALL
+from moralscope.behaviour.learning.training_sets import swap_labels
+from moralscope.behaviour.learning.transfer import NOISE_FLOOR, mirror_of
+from moralscope.behaviour.learning.transfer_states import ALL
 from moralscope.core.tables import conform
 from moralscope.evidence.intervals import cluster_t
 

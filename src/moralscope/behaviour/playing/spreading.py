@@ -19,7 +19,7 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from moralscope.behaviour.playing import CLASSICS, NOISES, agent_strategy, named_strategies
+from moralscope.behaviour.playing.pairs import CLASSICS, NOISES, agent_strategy, named_strategies
 from moralscope.behaviour.presentations import Presented
 from moralscope.core.tables import from_rows
 from moralscope.games.matrices import get_game

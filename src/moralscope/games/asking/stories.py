@@ -17,8 +17,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from types import MappingProxyType
 
+from moralscope.games.asking.wording import Wording
 from moralscope.games.states import State
-from moralscope.games.wording import Wording
 
 _CC_CONTINUE = (
     Wording(

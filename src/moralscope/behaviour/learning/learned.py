@@ -29,9 +29,14 @@ from dataclasses import dataclass
 
 import polars as pl
 
-from moralscope.behaviour.learned_states import Pattern, judge_states, opposite_mirrors, patterns_of
-from moralscope.behaviour.training_sets import swap_labels
-from moralscope.behaviour.transfer import mirror_of
+from moralscope.behaviour.learning.learned_states import (
+    Pattern,
+    judge_states,
+    opposite_mirrors,
+    patterns_of,
+)
+from moralscope.behaviour.learning.training_sets import swap_labels
+from moralscope.behaviour.learning.transfer import mirror_of
 from moralscope.core.tables import conform, from_rows
 
 _EXCHANGED = frozenset({"rows", "both"})

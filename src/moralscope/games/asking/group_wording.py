@@ -32,16 +32,16 @@ from string import Formatter
 
 from moralscope.core.decision import Span
 from moralscope.core.errors import PromptError
-from moralscope.games.labels import label_fields
-from moralscope.games.matrices import MOVES, points_text
-from moralscope.games.public_goods import GroupState, PublicGoods
-from moralscope.games.wording import (
+from moralscope.games.asking.labels import label_fields
+from moralscope.games.asking.wording import (
     TableOrder,
     fields_of,
     fill,
     refuse_unknown_fields,
     table_moves,
 )
+from moralscope.games.matrices import MOVES, points_text
+from moralscope.games.public_goods import GroupState, PublicGoods
 
 _LABELS = frozenset({"c", "d", "first", "second", "answer_first", "answer_second", "row1", "row2"})
 _RULE = frozenset({"players", "endowment", "multiplier"})

@@ -19,12 +19,12 @@ from itertools import product
 
 from moralscope.core.decision import Decision, Message, Option, Prompt, PromptSet
 from moralscope.core.errors import ConfigError, nearest
-from moralscope.games.labels import OPENING, answer_forms
+from moralscope.games.asking.labels import OPENING, answer_forms
+from moralscope.games.asking.prompts import ASSIGNMENTS, LABELS, Assignment, assigned, compose
+from moralscope.games.asking.texts import STRUCTURED
+from moralscope.games.asking.wording import Scene
 from moralscope.games.matrices import GAMES, Game
-from moralscope.games.prompts import ASSIGNMENTS, LABELS, Assignment, assigned, compose
 from moralscope.games.states import STATES
-from moralscope.games.texts import STRUCTURED
-from moralscope.games.wording import Scene
 
 
 @dataclass(frozen=True, slots=True)

@@ -25,8 +25,8 @@ from collections.abc import Mapping
 import polars as pl
 
 from moralscope.behaviour.joining import STATE, with_interval
-from moralscope.behaviour.training_sets import TrainedOn
-from moralscope.behaviour.transfer import CONTROLS, clear_sign, controlled_changes
+from moralscope.behaviour.learning.training_sets import TrainedOn
+from moralscope.behaviour.learning.transfer import CONTROLS, clear_sign, controlled_changes
 from moralscope.core.tables import conform, schema_of
 
 ALL = "all"

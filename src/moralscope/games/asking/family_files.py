@@ -36,11 +36,11 @@ from pydantic import BaseModel, ConfigDict, Field
 from moralscope.core.decision import PromptSet
 from moralscope.core.documents import parse_yaml, read_document, validate
 from moralscope.core.errors import PromptError, nearest
-from moralscope.games.family_sets import FAMILIES, family_prompts
-from moralscope.games.files import located
+from moralscope.games.asking.family_sets import FAMILIES, family_prompts
+from moralscope.games.asking.files import located
+from moralscope.games.asking.prompts import ASSIGNMENTS, LABELS, Assignment, assigned
+from moralscope.games.asking.wording import FIELDS, Part, Wording, fields_of, missing_fields
 from moralscope.games.matrices import get_game
-from moralscope.games.prompts import ASSIGNMENTS, LABELS, Assignment, assigned
-from moralscope.games.wording import FIELDS, Part, Wording, fields_of, missing_fields
 
 Memory = Literal["both", "other", "none"]
 

@@ -11,7 +11,7 @@ prefix tree, where a shared beginning costs nothing.
 
 from __future__ import annotations
 
-from moralscope.games.wording import Wording, mirrored
+from moralscope.games.asking.wording import Wording, mirrored
 
 STRUCTURED = Wording(
     "structured",

@@ -48,11 +48,11 @@ from dataclasses import dataclass
 import polars as pl
 
 from moralscope.behaviour.joining import STATE, join_prompts, mean_or_null, with_interval
-from moralscope.behaviour.training_sets import swap_labels
-from moralscope.behaviour.transfer import WORDING_FAMILIES
+from moralscope.behaviour.learning.training_sets import swap_labels
+from moralscope.behaviour.learning.transfer import WORDING_FAMILIES
 from moralscope.core.tables import conform, schema_of
 from moralscope.games import LABELS
-from moralscope.games.wording import MIRROR_SUFFIX
+from moralscope.games.asking.wording import MIRROR_SUFFIX
 
 _CELL = ("labels", *STATE, "option_order")
 _FRAMES = ("stem", "system", "chat_template")

@@ -11,7 +11,7 @@ change from base is therefore measured under five conditions:
 - ``exchanged_rows``: the same with the payoff table's rows, columns or both exchanged;
 - ``new_wording``: wordings never trained on, under each assignment of the trained labels;
 - ``mirrored_wording``: the mirror of a trained or of a new wording, never trained on: the same
-  text with the two moves in each other's place (``games.wording.mirrored``).
+  text with the two moves in each other's place (``games.asking.wording.mirrored``).
 
 ``change = mean over states of (mean over orders of (log-odds of agent - log-odds of base))``,
 with the log-odds of *defecting*, whatever defecting is called and wherever it stands. What was
@@ -33,10 +33,10 @@ from collections.abc import Iterator, Mapping
 import polars as pl
 
 from moralscope.behaviour.joining import join_prompts, with_interval, with_memory
-from moralscope.behaviour.training_sets import TrainedOn, swap_labels, trained_on
+from moralscope.behaviour.learning.training_sets import TrainedOn, swap_labels, trained_on
 from moralscope.core.errors import AgentError, TableError, nearest
 from moralscope.core.tables import conform, schema_of
-from moralscope.games.wording import MIRROR_SUFFIX
+from moralscope.games.asking.wording import MIRROR_SUFFIX
 
 __all__ = [
     "CONTROLS",

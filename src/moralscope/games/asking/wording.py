@@ -34,7 +34,7 @@ from typing import Literal, get_args
 
 from moralscope.core.decision import Move, Span
 from moralscope.core.errors import ConfigError, PromptError, nearest
-from moralscope.games.labels import label_fields
+from moralscope.games.asking.labels import label_fields
 from moralscope.games.matrices import MOVES, PAIRS, Game, payoff, points_text
 from moralscope.games.states import State
 

@@ -39,15 +39,15 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from moralscope.behaviour.paper_play import sampled_moves
+from moralscope.behaviour.learning.transfer import TrainedOn, swap_labels
+from moralscope.behaviour.playing.paper_play import sampled_moves
+from moralscope.behaviour.playing.regret import CELLS, regret_figures, share_figures, standards
 from moralscope.behaviour.presentations import Presented
-from moralscope.behaviour.regret import CELLS, regret_figures, share_figures, standards
-from moralscope.behaviour.transfer import TrainedOn, swap_labels
 from moralscope.core.decision import Move
 from moralscope.core.errors import TableError
 from moralscope.core.tables import conform, from_rows
+from moralscope.games.asking.prompts import CLUSTER_GAMES
 from moralscope.games.matrices import get_game
-from moralscope.games.prompts import CLUSTER_GAMES
 
 Array = NDArray[np.float64]
 

@@ -15,12 +15,12 @@ from itertools import product
 
 from moralscope.core.decision import Decision, Message, Option, Prompt, PromptSet
 from moralscope.core.errors import ConfigError, nearest
-from moralscope.games.group_texts import GROUP_STRUCTURED, GROUP_WORDINGS
-from moralscope.games.group_wording import GroupScene, GroupWording, render_group
-from moralscope.games.labels import answer_forms
-from moralscope.games.prompts import ASSIGNMENTS, LABELS, Assignment, assigned
+from moralscope.games.asking.group_texts import GROUP_STRUCTURED, GROUP_WORDINGS
+from moralscope.games.asking.group_wording import GroupScene, GroupWording, render_group
+from moralscope.games.asking.labels import answer_forms
+from moralscope.games.asking.prompts import ASSIGNMENTS, LABELS, Assignment, assigned
+from moralscope.games.asking.wording import TableOrder
 from moralscope.games.public_goods import GroupState, PublicGoods
-from moralscope.games.wording import TableOrder
 
 FAMILY = "public-goods"
 """The family of these prompts."""

@@ -23,17 +23,17 @@ from types import MappingProxyType
 
 from moralscope.core.decision import Prompt, PromptSet
 from moralscope.core.errors import ConfigError, nearest
-from moralscope.games.family_texts import (
+from moralscope.games.asking.family_texts import (
     EXPLICIT,
     POETIC,
     UNRELATED,
     UNSTRUCTURED,
     VALUE_PROMPTED,
 )
+from moralscope.games.asking.prompts import ASSIGNMENTS, LABELS, Assignment, assigned, compose
+from moralscope.games.asking.wording import Scene, Wording
 from moralscope.games.matrices import GAMES, Game
-from moralscope.games.prompts import ASSIGNMENTS, LABELS, Assignment, assigned, compose
 from moralscope.games.states import STATES, State
-from moralscope.games.wording import Scene, Wording
 
 FAMILIES: Mapping[str, tuple[Wording, ...]] = MappingProxyType(
     {

@@ -1,0 +1,1 @@
+"""How does an agent fare in repeated games: alone with an opponent, in fields, in populations?"""

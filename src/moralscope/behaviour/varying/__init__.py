@@ -1,0 +1,1 @@
+"""How do decisions vary: over situations, games, wordings and agents?"""
