@@ -75,7 +75,9 @@ def answers(agent: str, prompt: str, texts: list[tuple[str, str, str]]) -> list[
 
 ILLEGAL = (f"No {HOSTILE}", "illegal", "illegal")
 LONG = ("Well, 2.", "illegal", "positive")
-SAID = [("2", "positive", "positive")] * 5 + [("1", "negative", "negative")] * 2 + [LONG] * 2
+MORE = ("2, as it pays", "positive", "positive")
+SAID = [("2", "positive", "positive")] * 3 + [("1", "negative", "negative")] * 2 + [LONG] * 2
+SAID = [*SAID, MORE, ("2 pays", "positive", "positive")]
 
 
 def agreement(parser: str, **changed: object) -> Row:
@@ -250,7 +252,7 @@ def test_answers_are_counted_by_reading_beside_the_log_odds(page: Element) -> No
     cells = [[cell.words for cell in row.all("td")] for row in rows]
     agents = [row.one("th").words for row in rows]
     assert agents == ["game", "game", "utilitarian", "utilitarian"]
-    # 5 of "2", 2 of "1", 2 of "Well, 2." and 1 refusal.
+    # 3 of "2", 2 that begin so, 2 of "1", 2 of "Well, 2." and 1 refusal.
     assert cells[0][:7] == ["structured", "strict", "10", "5", "2", "3", "0.700"]
     assert cells[1][:7] == ["structured", "tolerant", "10", "7", "2", "1", "0.900"]
     assert cells[2][:7] == ["structured", "strict", "3", "0", "0", "3", "0"]
@@ -269,13 +271,15 @@ def test_the_most_frequent_answers_are_shown(page: Element, twin: dict[str, obje
     )
     rows = [[td.words for td in row.all("td")] for row in said[0].one("tbody").all("tr")]
     assert rows == [
-        ["2", "5", "defect", "defect"],
+        ["2", "3", "defect", "defect"],
         ["1", "2", "cooperate", "cooperate"],
         ["Well, 2.", "2", "illegal", "defect"],
+        ["2 and more words", "2", "defect", "defect"],
         [" ".join(f"No {HOSTILE}".split()), "1", "illegal", "illegal"],
     ]
     game = twin["answers"][0]
-    assert [entry["count"] for entry in game["said"]] == [5, 2, 2, 1]
+    assert [entry["count"] for entry in game["said"]] == [3, 2, 2, 2, 1]
+    assert [entry["continued"] for entry in game["said"]] == [False, False, False, True, False]
     assert [r["agreement"] is None for a in twin["answers"] for r in a["readings"]] == [
         False, False, True, True,
     ]  # fmt: skip

@@ -2,8 +2,8 @@
 
 Sampled answers, counted: by prompt family and by how they are read (strictly: exactly an option,
 read to the length of the longest one; tolerantly: the first option that is named), beside what
-the log-odds state and the gate *metric agreement*, which compares the two; and the most frequent
-texts themselves.
+the log-odds state and the gate *metric agreement*, which compares the two; and what was said
+most often.
 """
 
 from __future__ import annotations
@@ -75,9 +75,14 @@ class Reading:
 
 @dataclass(frozen=True)
 class Said:
-    """A text that was answered ``count`` times, and how it was read."""
+    """What was answered ``count`` times, and how it was read.
+
+    Answers that begin as a legal one are counted together: ``text`` is the option, and
+    ``continued`` says whether more words follow it. Other answers are told in full.
+    """
 
     text: str
+    continued: bool
     count: int
     strict: str
     tolerant: str
@@ -94,7 +99,7 @@ class AgentAnswers:
         finished: share of answers that the agent ended by itself, in [0, 1].
         readings: by family, strict before tolerant.
         said: the most frequent texts.
-        other_texts, other_answers: different texts beyond those, and answers that they make up.
+        other_texts, other_answers: how many more such rows, and answers that they make up.
     """
 
     agent: str
@@ -112,24 +117,35 @@ def agent_answers(run: Run) -> tuple[AgentAnswers, ...]:
     table = run.tables.get("answers")
     if table is None:
         return ()
-    rows = _with_family(table, run.tables.get("prompts"))
+    rows = _with_prompt(table, run.tables.get("prompts"))
     rank = {agent.name: i for i, agent in enumerate(run.agents)}
     by_agent = [(str(agent), own) for (agent,), own in rows.group_by("agent", maintain_order=True)]
     by_agent.sort(key=lambda entry: rank.get(entry[0], len(rank)))
     return tuple(_of_agent(run, agent, own) for agent, own in by_agent)
 
 
-def _with_family(table: pl.DataFrame, prompts: pl.DataFrame | None) -> pl.DataFrame:
+def _with_prompt(table: pl.DataFrame, prompts: pl.DataFrame | None) -> pl.DataFrame:
+    """Answers with their family, and with what was said: the option, or all of an answer."""
     if prompts is None:
-        return table.with_columns(family=pl.lit(""))
-    families = prompts.select("prompt", "family")
-    joined = table.join(families, on="prompt", how="left", maintain_order="left")
-    return joined.with_columns(pl.col("family").fill_null(""))
+        return table.with_columns(family=pl.lit(""), said="answer", continued=False)
+    options = prompts.select("prompt", "family", "positive", "negative")
+    joined = table.join(options, on="prompt", how="left", maintain_order="left")
+    answer = pl.col("answer").str.strip_chars()
+    option = pl.coalesce(
+        *(pl.when(pl.col("strict") == kind).then(pl.col(kind).str.strip_chars())
+          for kind in _KINDS[:2])
+    )  # fmt: skip
+    begins = answer.str.starts_with(option).fill_null(value=False)
+    return joined.with_columns(
+        pl.col("family").fill_null(""),
+        said=pl.when(begins).then(option).otherwise("answer"),
+        continued=begins & (answer != option),
+    )
 
 
 def _of_agent(run: Run, agent: str, rows: pl.DataFrame) -> AgentAnswers:
     texts = (
-        rows.group_by("answer", *PARSERS, maintain_order=True)
+        rows.group_by("said", "continued", *PARSERS, maintain_order=True)
         .agg(count=pl.len())
         .sort("count", descending=True, maintain_order=True)
     )
@@ -145,10 +161,10 @@ def _of_agent(run: Run, agent: str, rows: pl.DataFrame) -> AgentAnswers:
             for parser in PARSERS
         ),
         said=tuple(
-            Said(answer, count, strict, tolerant, unseen_characters(answer))
-            for answer, strict, tolerant, count in texts.head(MOST_FREQUENT).iter_rows()
+            Said(text, continued, count, strict, tolerant, unseen_characters(text))
+            for text, continued, strict, tolerant, count in texts.head(MOST_FREQUENT).iter_rows()
         ),
-        other_texts=rest.get_column("answer").n_unique(),
+        other_texts=rest.height,
         other_answers=int(rest.get_column("count").sum()),
     )
 
