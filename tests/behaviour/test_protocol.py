@@ -11,12 +11,10 @@ import polars as pl
 import pytest
 from scipy import stats
 
-from moralscope.behaviour.learning.transfer import TrainedOn
 from moralscope.behaviour.playing.paper_play import expected_play, expected_regret, sampled_moves
 from moralscope.behaviour.playing.paper_stream import Episode, paper_stream
 from moralscope.behaviour.playing.protocol import (
     PAPER_GAMES,
-    label_warnings,
     replayed,
     sampled_regret,
 )
@@ -340,26 +338,6 @@ def test_an_agent_that_was_not_asked_is_named() -> None:
         replayed(four, labels="action1/action2")
     with pytest.raises(ConfigError, match="not an assignment of two labels"):
         replayed(four, labels="action3")
-
-
-def test_agents_trained_with_other_labels_are_warned_of() -> None:
-    def trained(*labels: str) -> TrainedOn:
-        return TrainedOn(("structured",), ("structured",), labels)
-
-    found = replayed(
-        policies("mine", MIXED),
-        trained={"mine": trained("action1/action2"), "absent": trained("a/b")},
-    )
-    (warning,) = found.warnings
-    assert warning == (
-        "mine was trained with the action labels action1/action2 and is evaluated under "
-        "action3/action4: what it learned as a label does not show"
-    )
-    swapped = label_warnings({"it": trained("action4/action3")}, "action3/action4")
-    assert swapped[0].endswith("what it learned as a label shows as its opposite")
-    both = trained("action3/action4", "action4/action3")
-    assert label_warnings({"it": both}, "action3/action4") == ()
-    assert replayed(policies("mine", MIXED)).warnings == ()
 
 
 def test_no_agents_give_empty_tables() -> None:

@@ -11,8 +11,9 @@ from pathlib import Path
 import polars as pl
 import pytest
 
+from moralscope.cli.evaluating import warn_of_labels
 from moralscope.cli.main import main
-from moralscope.core.tables import read_table
+from moralscope.core.tables import from_rows, read_table, write_table
 from moralscope.models.libraries import transformers
 from moralscope.studies import Study
 from moralscope.studies.compose import compose_evaluation
@@ -215,3 +216,22 @@ def test_what_is_wrong_is_one_error(
     assert problem in said
     assert next_step in said
     assert not (here / "run" / "tables").exists()
+
+
+def test_labels_that_an_agent_was_not_trained_with_are_warned_of(
+    here: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    judged = (
+        ("trained labels", "mine", False, "X/Y"),
+        ("trained labels", "other", True, "A"),
+        ("liveness", "mine", False, "B"),
+    )
+    rows = [
+        {"gate": gate, "subject": subject, "measured": 1.0, "threshold": 0.0, "passed": passed,
+         "advice": f"It was trained with {said}."}
+        for gate, subject, passed, said in judged
+    ]  # fmt: skip
+    (here / "tables").mkdir()
+    write_table("gates", from_rows("gates", rows), here / "tables")
+    warn_of_labels(here)
+    assert capsys.readouterr().err == "Warning, mine: It was trained with X/Y.\n"

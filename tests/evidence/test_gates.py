@@ -6,7 +6,7 @@ import pytest
 import synthetic
 
 from moralscope.core.errors import TableError
-from moralscope.core.tables import conform
+from moralscope.core.tables import conform, from_rows
 from moralscope.evidence.gates import judge_gates
 
 
@@ -277,3 +277,35 @@ def test_single_answer_tokens_need_no_sum(sound: synthetic.Tables) -> None:
 def test_a_full_swap_alone_is_no_sweep(sound: synthetic.Tables) -> None:
     swap = sound["patching"].filter(pl.col("site") == "all")
     assert judge_gates({"patching": swap}).height == 0
+
+
+@pytest.mark.parametrize(
+    ("trained", "known", "passed"),
+    [
+        ("action1/action2", True, True),
+        ("action1/action2,action2/action1", True, True),
+        ("X/Y,action1/action2", True, False),
+        ("X/Y", False, None),
+    ],
+)
+def test_labels_of_training_have_to_be_among_those_asked(
+    sound: synthetic.Tables, trained: str, known: bool, passed: bool | None
+) -> None:
+    row = {
+        "agent": "game", "known": known, "families": "structured", "templates": "structured",
+        "labels": trained, "table_orders": "original", "games": "IPD",
+    }  # fmt: skip
+    asked = {**sound, "trained_on": from_rows("trained_on", [row])}
+    asked["prompts"] = asked["prompts"].with_columns(
+        labels=pl.Series(["action1/action2", "action2/action1"] * asked["prompts"].height)
+        .head(asked["prompts"].height)
+    )  # fmt: skip
+    found = judge_gates({name: asked[name] for name in ("prompts", "trained_on")}).filter(
+        pl.col("gate") == "trained labels"
+    )
+    if passed is None:
+        assert found.is_empty()  # what stands in for an unknown training is asked by construction
+    else:
+        assert found.get_column("passed").to_list() == [passed]
+        if not passed:
+            assert "trained with X/Y, which no prompt here uses" in found.get_column("advice")[0]

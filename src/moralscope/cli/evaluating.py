@@ -5,8 +5,14 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from rich.console import Console
+
+from moralscope.cli.drawing import say
 from moralscope.cli.studying import run_composed
+from moralscope.core.tables import read_table
 from moralscope.studies.doctor import require_model_stack
+
+LABELS_GATE = "trained labels"
 
 
 def evaluate_agents(
@@ -25,4 +31,14 @@ def evaluate_agents(
         compose_evaluation,
     )
 
-    return run_composed(compose_evaluation(agents, wanted), out, dry_run=dry_run)
+    code = run_composed(compose_evaluation(agents, wanted), out, dry_run=dry_run)
+    if not dry_run:
+        warn_of_labels(out)
+    return code
+
+
+def warn_of_labels(out: Path) -> None:
+    """Say on the terminal too which agents were not asked with the labels of their training."""
+    for row in read_table("gates", out / "tables").iter_rows(named=True):
+        if row["gate"] == LABELS_GATE and row["passed"] is False:
+            say(Console(stderr=True), f"Warning, {row['subject']}: {row['advice']}")

@@ -32,14 +32,14 @@ What the original did and this does not (arXiv 2410.01639, its public code and a
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from moralscope.behaviour.learning.transfer import TrainedOn, swap_labels
+from moralscope.behaviour.learning.transfer import swap_labels
 from moralscope.behaviour.playing.paper_play import sampled_moves
 from moralscope.behaviour.playing.regret import CELLS, regret_figures, share_figures, standards
 from moralscope.behaviour.presentations import Presented
@@ -66,13 +66,11 @@ class Replayed:
         moves: a ``moves`` table.
         regret: a ``regret`` table, protocol ``paper``.
         action_shares: an ``action_shares`` table, protocol ``paper``.
-        warnings: sentences for readers, see ``label_warnings``.
     """
 
     moves: pl.DataFrame
     regret: pl.DataFrame
     action_shares: pl.DataFrame
-    warnings: tuple[str, ...]
 
 
 def replayed(
@@ -81,7 +79,6 @@ def replayed(
     labels: str = PAPER_LABELS,
     games: Sequence[str] = PAPER_GAMES,
     seed: int = 0,
-    trained: Mapping[str, TrainedOn] | None = None,
 ) -> Replayed:
     """The published evaluation of every agent.
 
@@ -90,7 +87,6 @@ def replayed(
         labels: cooperate label / defect label.
         games: which games, each with its own matrix.
         seed: of the agents' own draws, 0 or more; the opponent's are the published ones.
-        trained: what agents were trained on, where that is known.
 
     Returns:
         50 moves for each agent and game, two rows of regret and six of shares; 95% t intervals
@@ -109,13 +105,7 @@ def replayed(
         for row in sampled_moves(answers, get_game(game), seed)
     )
     moves = from_rows("moves", rows)
-    known = {agent: what for agent, what in (trained or {}).items() if agent in asked}
-    return Replayed(
-        moves,
-        sampled_regret(moves, labels),
-        sampled_shares(moves, labels),
-        label_warnings(known, labels),
-    )
+    return Replayed(moves, sampled_regret(moves, labels), sampled_shares(moves, labels))
 
 
 def _asked(
@@ -219,29 +209,3 @@ def _by_episode(rows: pl.DataFrame, value: pl.Expr) -> Array:
         value.cast(pl.Float64).mean().alias("mean")
     )
     return means.get_column("mean").to_numpy()
-
-
-def label_warnings(trained: Mapping[str, TrainedOn], labels: str) -> tuple[str, ...]:
-    """Which agents are evaluated under labels that they were not trained with?
-
-    Args:
-        trained: what each agent was trained on.
-        labels: cooperate label / defect label of the evaluation.
-
-    Returns:
-        A sentence for each such agent; none for those trained under exactly this assignment.
-
-    Raises:
-        ConfigError: the labels are not two words.
-    """
-    swapped = swap_labels(labels)
-    found: list[str] = []
-    for agent, what in trained.items():
-        if labels in what.labels:
-            continue
-        shows = "does not show" if swapped not in what.labels else "shows as its opposite"
-        found.append(
-            f"{agent} was trained with the action labels {', '.join(what.labels)} and is "
-            f"evaluated under {labels}: what it learned as a label {shows}"
-        )
-    return tuple(found)
