@@ -175,7 +175,16 @@ def test_fixation_is_over_chance() -> None:
         cell = shown[r["game"], r["resident"], r["invader"]]
         assert cell["value"] == pytest.approx(number(r["fixation"]) * 50)
         above += number(r["fixation"]) > 0.02
-    assert f"It does in {above} of {len(shown)} cells." in figure.shows
+    assert figure.shows.endswith(f"It does in {above} of {len(shown)} cells.")
+
+
+def test_fixation_has_the_agents_as_invaders() -> None:
+    more = TABLES["fixation"].with_columns(
+        invader=pl.col("invader").replace("deontological", "grim")
+    )
+    figure = drawn(fixation(replaced(fixation=more), COLOURS))
+    assert {r["y"] for r in data(figure, "panel", "x", "cell")} == set(AGENTS) - {"deontological"}
+    assert figure.shows.endswith("Strategies as invaders (1) are in the table.")
 
 
 # Alike, side effects, agreement

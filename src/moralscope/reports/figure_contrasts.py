@@ -17,13 +17,23 @@ from moralscope.reports.figure import Absent, Figure
 from moralscope.reports.numbers import signed
 from moralscope.reports.run import Run
 
+_PANELS = 6
+"""Pairs of game and prompt family that have room."""
+
+_FAMILIES = ("structured", "wordings", "scenarios")
+"""Families with units of their own in the first game; drawn before all others."""
+
 
 def behaviour_contrasts(run: Run, colours: dict[str, str]) -> Figure | Absent:
     """Contrasts by agent, a panel per prompt family and game."""
     name, title = "contrasts", "Reciprocity and other contrasts between situations"
     if reason := run.lacks("contrasts"):
         return Absent(name, title, reason)
-    table = run.tables["contrasts"]
+    every = run.tables["contrasts"]
+    chosen = _chosen(every)
+    table = every.join(chosen, on=["game", "family"], how="semi", maintain_order="left")
+    count = every.select("game", "family").unique().height
+    more = f" Shown: {chosen.height} of {count} pairs of game and family." * (count > _PANELS)
     groups = agent_groups(run, colours, values(table, "agent"))
     rows = table.select(
         "agent",
@@ -43,10 +53,10 @@ def behaviour_contrasts(run: Run, colours: dict[str, str]) -> Figure | Absent:
         "each unit and averaged over units, by contrast and agent; a contrast that subtracts "
         "nothing is a probability. Right of the dashed line the "
         f"agent cooperates more in the situation that the contrast names first. "
-        f"{intervals_told(dots)} {_largest(dots)}",
+        f"{intervals_told(dots)} {_largest(dots)}{more}",
         does_not_show="Why: an agent may answer the word that names a move, not the move (see the "
         "label control). Intervals are not corrected for the number of contrasts; the claims are.",
-        chart=_chart(dots, table, groups),
+        chart=_chart(dots, chosen, groups),
         tables=("contrasts",),
     )
 
@@ -61,17 +71,32 @@ def _largest(dots: pl.DataFrame) -> str:
     return f"{count}; the largest is {value} ({row['agent']}, {row['row']}, {row['panel']})."
 
 
-def _chart(dots: pl.DataFrame, table: pl.DataFrame, groups: AgentGroups) -> alt.VConcatChart:
+def _chosen(table: pl.DataFrame) -> pl.DataFrame:
+    """Columns game, family: what has room, the first game in several families before the rest.
+
+    Situations stand last, for their contrasts are others.
+    """
     games = games_in_order(values(table, "game"))
-    found = values(dots, "panel")
-    families = values(table, "family")
-    order = [f"{game} · {family}" for family in families for game in games]
+    found = table.select("game", "family").unique(maintain_order=True)
+
+    def rank(pair: tuple[str, str]) -> tuple[bool, bool, int, int]:
+        game, family = pair
+        first, known = game == games[0], family in _FAMILIES
+        place = _FAMILIES.index(family) if known else len(_FAMILIES)
+        return not (first and known), family != "structured", games.index(game), place
+
+    pairs: list[tuple[str, str]] = sorted(found.rows(), key=rank)[:_PANELS]
+    pairs.sort(key=lambda pair: pair[1] == "scenarios")
+    return pl.DataFrame(pairs, schema=["game", "family"], orient="row")
+
+
+def _chart(dots: pl.DataFrame, chosen: pl.DataFrame, groups: AgentGroups) -> alt.VConcatChart:
     low = min([-0.05, *dots.get_column("low").drop_nulls(), *dots.get_column("value")])
     high = max([0.05, *dots.get_column("high").drop_nulls(), *dots.get_column("value")])
     ends = (max(-1.0, 1.05 * low), min(1.0, 1.05 * high))
     return interval_panels(
         dots,
         groups,
-        [panel for panel in order if panel in found],
+        [f"{game} · {family}" for game, family in chosen.iter_rows()],
         Measure("Contrast in P(cooperate | legal)", ends, reference=0.0),
     )

@@ -52,7 +52,7 @@ def generalisation_grid(run: Run, colours: dict[str, str]) -> Figure | Absent:
         chart=interval_grid(
             [Rows(game, dots.filter(pl.col("game") == game)) for game in games],
             groups,
-            Measure("P(cooperate | legal)", (0.0, 1.0), 0.5, PROBABILITY),
+            Measure("P(cooperate | legal)", (-0.04, 1.04), 0.5, PROBABILITY),
             shapes=("Payoff table", orders),
         ),
         tables=("generalisation",),

@@ -236,11 +236,14 @@ def _dynamics_chart(
 
 def fixation(run: Run, colours: dict[str, str]) -> Figure | Absent:
     """How much likelier than by chance an invader takes over, a panel per game."""
-    del colours  # names stand at the sides; colours tell how much
     name, title = "fixation", "Can one invader take over a population of residents?"
     if reason := run.lacks("fixation"):
         return Absent(name, title, reason)
-    rows, setting = _first_setting(run.tables["fixation"])
+    every, setting = _first_setting(run.tables["fixation"])
+    agents = [player for player in values(every, "invader") if player in colours]
+    rows = every.filter(pl.col("invader").is_in(agents)) if agents else every
+    others = every.get_column("invader").n_unique() - len(agents) if agents else 0
+    note = f" Strategies as invaders ({others}) are in the table." if others else ""
     cells = rows.select(
         pl.col("game").alias("panel"),
         pl.col("resident").alias("x"),
@@ -257,7 +260,7 @@ def fixation(run: Run, colours: dict[str, str]) -> Figure | Absent:
         f"{first['population']} whose others are all residents (on top){setting}, over the same "
         "probability without selection, 1 / population: above 1 selection favours the invader "
         f"(Moran process, exact; intensity of selection {first['selection']:g}). It does in "
-        f"{over} of {cells.height} cells.",
+        f"{over} of {cells.height} cells.{note}",
         does_not_show="More than two kinds at a time, and mutation. The probability is exact for "
         "the mean policy and has no interval.",
         chart=heat_panels(

@@ -67,7 +67,7 @@ def robustness_grid(run: Run, colours: dict[str, str]) -> Figure | Absent:
                 for factor in factors
             ],
             groups,
-            Measure("P(cooperate | legal)", (0.0, 1.0), 0.5, PROBABILITY),
+            Measure("P(cooperate | legal)", (-0.04, 1.04), 0.5, PROBABILITY),
         ),
         tables=("robustness",),
     )
