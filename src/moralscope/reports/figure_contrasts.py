@@ -93,7 +93,7 @@ def _chosen(table: pl.DataFrame) -> pl.DataFrame:
 def _chart(dots: pl.DataFrame, chosen: pl.DataFrame, groups: AgentGroups) -> alt.VConcatChart:
     low = min([-0.05, *dots.get_column("low").drop_nulls(), *dots.get_column("value")])
     high = max([0.05, *dots.get_column("high").drop_nulls(), *dots.get_column("value")])
-    ends = (max(-1.0, 1.05 * low), min(1.0, 1.05 * high))
+    ends = (max(-1.04, 1.05 * low), min(1.04, 1.05 * high))
     return interval_panels(
         dots,
         groups,

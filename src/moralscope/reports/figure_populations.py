@@ -267,11 +267,15 @@ def fixation(run: Run, colours: dict[str, str]) -> Figure | Absent:
             cells,
             Scale("Fixation over neutral (1: chance)", 0.0, 2.0),
             games_in_order(values(cells, "panel")),
-            values(cells, "x"),
-            values(cells, "y"),
+            _agents_first(values(cells, "x"), colours),
+            _agents_first(values(cells, "y"), colours),
         ),
         tables=("fixation",),
     )
+
+
+def _agents_first(players: Sequence[str], colours: Mapping[str, str]) -> list[str]:
+    return [a for a in colours if a in players] + [p for p in players if p not in colours]
 
 
 def _times(value: float) -> str:
