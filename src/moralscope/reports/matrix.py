@@ -35,6 +35,11 @@ class Scale:
     high: float
     diverging: bool = False
 
+    @property
+    def span(self) -> float:
+        """From end to end, above 0."""
+        return (self.high - self.low) or 1.0
+
 
 def heat_panels(
     frame: pl.DataFrame,
@@ -61,24 +66,7 @@ def heat_panels(
     while columns > 1 and (PAGE / columns - room) / len(x_order) < _TEXT_CELL:
         columns -= 1
     cell = max(_LEAST_CELL, min(_MOST_CELL, int((PAGE / columns - room) / len(x_order))))
-    colours = list(reversed(DIVERGING)) if scale.diverging else list(SEQUENTIAL)
-    span = (scale.high - scale.low) or 1.0
-    steps = [scale.low + span * i / (len(colours) - 1) for i in range(len(colours))]
-    colour = alt.Color(
-        "value:Q",
-        scale=alt.Scale(domain=steps, range=colours, clamp=True),
-        legend=alt.Legend(
-            title=scale.title,
-            orient="top",
-            direction="horizontal",
-            gradientLength=260,
-            gradientThickness=10,
-            titleLimit=600,
-            values=[scale.low, scale.low + span / 2, scale.low + span],
-            format=".3~g",
-        ),
-    )
-    dark = (alt.datum.value - scale.low) / span
+    dark = (alt.datum.value - scale.low) / scale.span
     pale = (dark > 0.85) | (dark < 0.15) if scale.diverging else dark > 0.55
     ink = alt.condition(pale, alt.value("white"), alt.value(INK))
     turned = max(len(name) for name in x_order) * 5.5 > cell
@@ -95,7 +83,9 @@ def heat_panels(
             "y:N", sort=list(y_order), title=titles[1], axis=alt.Axis(ticks=False, domain=False)
         ),
     )
-    layers: list[alt.Chart] = [base.mark_rect(stroke="white", strokeWidth=1).encode(color=colour)]
+    layers: list[alt.Chart] = [
+        base.mark_rect(stroke="white", strokeWidth=1).encode(color=_colour(scale))
+    ]
     if cell >= _TEXT_CELL:
         noted = frame.get_column("note").str.len_chars().max() not in (0, None)
         layers.append(
@@ -110,6 +100,26 @@ def heat_panels(
     )
     facet = alt.Facet("panel:N", sort=list(panel_order), title=None)
     return panels(chart, facet, columns=columns, spacing=18)
+
+
+def _colour(scale: Scale) -> alt.Color:
+    """The colour of a cell, with its legend."""
+    colours = list(reversed(DIVERGING)) if scale.diverging else list(SEQUENTIAL)
+    steps = [scale.low + scale.span * i / (len(colours) - 1) for i in range(len(colours))]
+    return alt.Color(
+        "value:Q",
+        scale=alt.Scale(domain=steps, range=colours, clamp=True),
+        legend=alt.Legend(
+            title=scale.title,
+            orient="top",
+            direction="horizontal",
+            gradientLength=260,
+            gradientThickness=10,
+            titleLimit=600,
+            values=[scale.low, scale.low + scale.span / 2, scale.high],
+            format=".3~g",
+        ),
+    )
 
 
 def half_width(digits: int = 2) -> pl.Expr:
