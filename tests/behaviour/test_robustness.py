@@ -51,6 +51,12 @@ def asked(world: Any) -> pl.DataFrame:
 Row = dict[str, Any]
 
 
+def first(p: Row, order: str = "option_order") -> str:
+    """The move that the question names first."""
+    labels = p["labels"].split("/")
+    return "CD"[labels.index(sorted(labels)[p[order]])]
+
+
 def changes(world: Any, asked: pl.DataFrame, p: Callable[[Row], float]) -> dict[Any, float | None]:
     table = robustness_table(asked, world.follow("agent", asked, p))
     return {(f, v): c for f, v, c in table.select("factor", "level", "change").iter_rows()}
@@ -63,8 +69,8 @@ def test_every_factor_has_its_levels_and_its_reference_first(
     assert table["factor"].unique(maintain_order=True).to_list() == FACTORS
     first = table.group_by("factor", maintain_order=True).first()
     assert first["level"].to_list() == [
-        "structured", "structured", PAIR, PAIR, "0", "CC", "0", "original", "default", "none",
-        "on", "none",
+        "structured", "structured", PAIR, PAIR, "C first", "CC", "C first", "original", "default",
+        "none", "on", "none",
     ]  # fmt: skip
     assert first["change"].null_count() == first.height
     assert table["change"].null_count() == first.height
@@ -88,7 +94,14 @@ def test_every_factor_has_its_levels_and_its_reference_first(
 @pytest.mark.parametrize(
     ("cause", "expected"),
     [
-        (lambda p: p["option_order"] == 1, {("option_order", "1")}),
+        (lambda p: first(p) == "D", {("option_order", "D first")}),
+        (
+            # Elsewhere options stand in one order throughout.
+            lambda p: first(p, "answer_order") == "D",
+            {("answer_order", "D first"), ("option_order", "D first")},
+        ),
+        # Which word comes first by the alphabet says nothing of a move.
+        (lambda p: p["option_order"] == 1, set()),
         (lambda p: p["labels"] in SWAPPED, {("assignment", "action2/action1")}),
         (lambda p: p["table_order"] == "rows", {("table_order", "rows")}),
         (lambda p: "ethicist" in p["system"], {("system", "ethicist")}),

@@ -244,7 +244,7 @@ FACTORS = {
     "family": ("structured", "unstructured", "poetic", "explicit", "unrelated"),
     "labels": ("action1/action2", "action3/action4", "A/B", "red/blue"),
     "assignment": ("as given", "exchanged"),
-    "option_order": ("0", "1"),
+    "option_order": ("C first", "D first"),
     "table_order": ("original", "rows", "columns", "both"),
     "stem": ("none", "my-answer-is", "i-will-play"),
     "system": ("none", "helpful", "ethicist", "terse"),

@@ -72,6 +72,22 @@ def with_memory(joined: pl.DataFrame) -> pl.DataFrame:
     return joined.filter(pl.col("own_previous").is_not_null() & others)
 
 
+def named_first(column: str = "option_order") -> pl.Expr:
+    """Which move is named first: ``C`` or ``D``, by the labels and one of the two orders.
+
+    Orders are stored by the alphabet (0: the earlier label first), which has no meaning of its
+    own: an agent that takes what is named first cooperates with one move first, whatever its label.
+
+    Args:
+        column: ``option_order`` or ``answer_order``.
+    """
+    cooperate, defect = (
+        pl.col("labels").str.split("/").list.get(place, null_on_oob=True) for place in (0, 1)
+    )
+    first = (cooperate < defect) == (pl.col(column) == 0)
+    return pl.when(first).then(pl.lit("C")).otherwise(pl.lit("D"))
+
+
 def mean_or_null(column: str) -> pl.Expr:
     """The mean within a group; null as soon as one value is, never a mean of the others."""
     return pl.when(pl.col(column).null_count() == 0).then(pl.col(column).mean()).alias(column)

@@ -140,7 +140,7 @@ SCHEMAS: dict[str, tuple[str, str, str]] = {
         total_share | number? | share  | with every interaction that the factor takes part in; null for interactions
         low         | number? | share  | 95% interval of share: jackknife over wordings; null where undefined
         high        | number? | share  | its upper end
-        effect      | number? | nats   | of label and order: mean log-odds (probability for scripted policies) under the labels as given minus swapped, or with the later label named first minus the earlier
+        effect      | number? | nats   | of label and order: mean log-odds (probability for scripted policies) under the labels as given minus swapped, or with D named first minus C
         effect_low  | number? | nats   | 95% t interval of effect over wordings
         effect_high | number? | nats   | its upper end
         levels      | integer | count  | of the factor; combinations for interactions

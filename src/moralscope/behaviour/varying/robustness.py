@@ -8,9 +8,9 @@ usual, the chat template on. A *factor* varies one of these things, and
     change(level) = mean over units of (mean over cells of (p at the level - p at the reference)),
 
 where a *cell* holds fixed whatever else a prompt varies: label assignment, state and order of
-options, as far as the factor lets them. Only cells that were asked at the reference as well enter
-a change, so that nothing is compared but the factor. A last move that a text does not tell is
-averaged over on the side of the reference.
+the two moves, as far as the factor lets them. Only cells that were asked at the reference as well
+enter a change, so that nothing is compared but the factor. A last move that a text does not tell
+is averaged over on the side of the reference.
 
 ==================  ==============================  ======  =====================================
 factor              levels                          units   reference
@@ -19,9 +19,9 @@ factor              levels                          units   reference
 ``wording``         other texts and their mirrors   states  ``structured``
 ``labels``          pairs of labels                 states  the trained pair
 ``assignment``      which label means cooperation   texts   the pair as given
-``option_order``    which option is named first     texts   ``0``
+``option_order``    which move is named first       texts   ``C first``
 ``state``           what both played last           texts   ``CC``
-``answer_order``    the same in the instruction     states  ``0``
+``answer_order``    the same in the instruction     states  ``C first``
 ``table_order``     rows, columns, both exchanged   states  ``original``
 ``stem``            how the answer is begun         states  ``default``
 ``system``          system messages                 states  ``none``
@@ -47,14 +47,21 @@ from dataclasses import dataclass
 
 import polars as pl
 
-from moralscope.behaviour.joining import STATE, join_prompts, mean_or_null, with_interval
+from moralscope.behaviour.joining import (
+    STATE,
+    join_prompts,
+    mean_or_null,
+    named_first,
+    with_interval,
+)
 from moralscope.behaviour.learning.training_sets import swap_labels
 from moralscope.behaviour.learning.transfer import WORDING_FAMILIES
 from moralscope.core.tables import conform, schema_of
 from moralscope.games import LABELS
 from moralscope.games.asking.wording import MIRROR_SUFFIX
 
-_CELL = ("labels", *STATE, "option_order")
+_CELL = ("labels", *STATE, "first")
+_FIRST = " first"
 _FRAMES = ("stem", "system", "chat_template")
 
 
@@ -104,7 +111,7 @@ def factors(labels: str, game: str) -> tuple[Factor, ...]:
     value = pl.when(valued).then(template).otherwise(pl.lit("none"))
     wording = pl.when(structured).then(family).otherwise(template)
     frames = game_here & trained & written & framed
-    of_pair = ("assignment", *STATE, "option_order")
+    of_pair = ("assignment", *STATE, "first")
     return (
         Factor("family", plain & ~mirrored, family, "structured", ("labels", *STATE), "texts"),
         Factor("wording", worded, wording, "structured"),
@@ -119,8 +126,8 @@ def factors(labels: str, game: str) -> tuple[Factor, ...]:
         Factor(
             "answer_order",
             game_here & trained & written & ~framed & structured,
-            pl.col("answer_order").cast(pl.String),
-            "0",
+            named_first("answer_order") + _FIRST,
+            f"C{_FIRST}",
             complete=True,
         ),
         Factor(
@@ -136,12 +143,11 @@ def factors(labels: str, game: str) -> tuple[Factor, ...]:
 
 def _crossed(asked: pl.Expr, labels: str) -> Iterator[Factor]:
     """What every text is asked with: its units are texts that were asked at every level."""
-    for name, columns, reference in (
-        ("assignment", ("labels",), labels),
-        ("option_order", ("option_order",), "0"),
-        ("state", STATE, "CC"),
+    for name, columns, level, reference in (
+        ("assignment", ("labels",), pl.col("labels"), labels),
+        ("option_order", ("first",), pl.col("first") + _FIRST, f"C{_FIRST}"),
+        ("state", STATE, pl.concat_str(STATE), "CC"),
     ):
-        level = pl.concat_str(columns)
         cell = tuple(c for c in ("template", *_CELL) if c not in columns)
         yield Factor(name, asked, level, reference, cell, "texts", complete=True)
 
@@ -195,6 +201,7 @@ def robustness_table(
     described = joined.with_columns(
         pair=pl.col("labels").replace_strict(pairs, return_dtype=pl.String),
         memory=pl.concat_str(STATE),
+        first=named_first(),
     ).with_columns(assignment=pl.col("labels") == pl.col("pair"))
     parts = [part for factor in factors(labels, game) for part in _of_factor(described, factor)]
     if not parts:

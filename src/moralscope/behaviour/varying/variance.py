@@ -10,7 +10,8 @@ every factor with every level of every other exactly once, split without remaind
 of the ordinary one, divided by the number of prompts). The factors are
 
 - *wording*: the structured text and the seven other wordings;
-- *order*: which of the two options is named first;
+- *order*: which of the two moves is named first. All variance of an agent that takes what is
+  named first, or last, is here;
 - *label*: which of the two labels means cooperation. All variance of an agent that goes by the
   words is here and in interactions with it;
 - *state*: what both players did before.
@@ -43,7 +44,7 @@ import polars as pl
 from numpy.typing import NDArray
 from scipy import special
 
-from moralscope.behaviour.joining import STATE, join_prompts, with_state
+from moralscope.behaviour.joining import STATE, join_prompts, named_first, with_state
 from moralscope.behaviour.learning.training_sets import swap_labels
 from moralscope.behaviour.learning.transfer import WORDING_FAMILIES
 from moralscope.core.errors import TableError
@@ -88,7 +89,8 @@ def variance_table(
         legal answer to some prompt there is one row, ``total``, without figures. ``effect`` is the
         mean difference between the two levels of ``label`` and of ``order``, with a t interval over
         wordings: of ``label`` log-odds of defecting under ``labels`` minus under its swap, above
-        zero for an agent that leans to the second of the two words.
+        zero for an agent that leans to the second of the two words; of ``order`` with D named
+        first minus with C named first, above zero for one that leans to what is named first.
 
     Raises:
         TableError: the tables break their schemas or do not belong together, the set is not fully
@@ -168,14 +170,19 @@ def _of_agent(agent: str, rows: pl.DataFrame, labels: str) -> Iterator[dict[str,
 
 
 def _crossed(agent: str, rows: pl.DataFrame, labels: str) -> Array:
-    """The decisions as ``[wordings, 2 orders, 2 assignments, states]``."""
+    """The decisions as ``[wordings, 2 orders, 2 assignments, states]``; C named first, then D."""
     column = _quantity(agent, rows)
     asked = rows.select(
-        "prompt", "template", "option_order", "labels", pl.concat_str(STATE).alias("state"), column
+        "prompt",
+        "template",
+        named_first() + " first",
+        "labels",
+        pl.concat_str(STATE).alias("state"),
+        column,
     )
-    axes: tuple[list[str | int], ...] = (
+    axes: tuple[list[str], ...] = (
         asked.get_column("template").unique(maintain_order=True).to_list(),
-        [0, 1],
+        ["C first", "D first"],
         [labels, swap_labels(labels)],
         asked.get_column("state").unique(maintain_order=True).to_list(),
     )
@@ -208,7 +215,7 @@ def _quantity(agent: str, rows: pl.DataFrame) -> str:
     return "log_odds"
 
 
-def _told(cell: Sequence[str | int]) -> str:
+def _told(cell: Sequence[str]) -> str:
     return ", ".join(f"{factor} {level}" for factor, level in zip(FACTORS, cell, strict=True))
 
 
