@@ -104,7 +104,12 @@ def test_tit_for_tat_through_a_log_is_the_scripted_policy(tmp_path: Path):
     )
     (policy,) = presented(tables.prompts, tables.decisions)
     np.testing.assert_array_equal(policy.mean[:, 0], [1, 0, 1, 0])
-    assert policy.presentations == ("action1/action2 original", "action2/action1 original")
+    assert policy.presentations == tuple(
+        f"{words} o{first}a{answer}"
+        for words in ("action1/action2", "action2/action1")
+        for first in (0, 1)
+        for answer in (0, 1)
+    )
 
     assert tables.prompts.get_column("text").to_list() == [
         p.decision.messages[0].content for p in asked

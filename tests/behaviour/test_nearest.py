@@ -73,26 +73,27 @@ def test_distance_is_of_the_mean_policy_and_its_interval_the_jackknife(world: An
         [
             given.filter(
                 pl.col("labels") == labels,
-                pl.col("table_order") == order,
+                pl.col("option_order") == first,
+                pl.col("table_order") == "original",
                 pl.col("own_previous") == cell[0],
                 pl.col("opponent_previous") == cell[1],
             )["p_negative"].mean()
             for cell in world.states
         ]
         for labels in (world.same, world.swapped)
-        for order in ("original", "rows", "columns", "both")
+        for first in (0, 1)
     ]
     policies = np.array(each)
     q = np.array(OWN_SEAT["tit-for-tat"])
     found = table.filter(pl.col("strategy") == "tit-for-tat").row(0, named=True)
     value = math.sqrt(((policies.mean(0) - q) ** 2).mean())
     assert found["distance"] == pytest.approx(value, abs=1e-12)
-    left = [math.sqrt(((np.delete(policies, i, axis=0).mean(0) - q) ** 2).mean()) for i in range(8)]
-    error = math.sqrt(7 / 8 * sum((v - np.mean(left)) ** 2 for v in left))
-    assert found["low"] == pytest.approx(value - 2.364624 * error, abs=1e-6)
-    assert found["high"] == pytest.approx(value + 2.364624 * error, abs=1e-6)
+    left = [math.sqrt(((np.delete(policies, i, axis=0).mean(0) - q) ** 2).mean()) for i in range(4)]
+    error = math.sqrt(3 / 4 * sum((v - np.mean(left)) ** 2 for v in left))
+    assert found["low"] == pytest.approx(value - 3.182446 * error, abs=1e-6)
+    assert found["high"] == pytest.approx(value + 3.182446 * error, abs=1e-6)
     assert error > 1e-3
-    assert found["n_units"] == 8
+    assert found["n_units"] == 4  # rearranged tables are a control
 
 
 def test_an_answer_that_is_neither_option_repeats_the_last_move(world: Any) -> None:

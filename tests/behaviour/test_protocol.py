@@ -57,6 +57,9 @@ CELL = {"CC": 0, "CD": 1, "DC": 2, "DD": 3}
 MIXED = np.array([[0.7, 0.1, 0.2], [0.2, 0.3, 0.5], [0.05, 0.9, 0.05], [0.4, 0.6, 0.0]])
 
 
+SWAPPED_FIRST = ("action4/action3", "action3/action4")
+
+
 def legal(*p_cooperate: float) -> np.ndarray:
     c = np.array(p_cooperate, dtype=float)
     return np.stack([c, 1 - c, np.zeros(4)], axis=1)
@@ -64,10 +67,12 @@ def legal(*p_cooperate: float) -> np.ndarray:
 
 def policies(agent: str, answers: np.ndarray) -> Iterator[Presented]:
     for game in PAPER_GAMES:
-        # The other presentations must not be read: they answer the other way round.
+        # The other assignment must not be read: it answers the other way round.
         others = answers[:, [1, 0, 2]]
-        names = ("action4/action3 original", "action3/action4 original", "action3/action4 rows")
-        all_answers = np.stack([others, answers, others])
+        names = tuple(f"{words} o{o}a0" for words in SWAPPED_FIRST for o in (0, 1))
+        # The two orders differ, and their mean is the policy.
+        shift = np.array([1.0, -1.0, 0.0]) * np.minimum(answers[:, :1], answers[:, 1:2]) / 2
+        all_answers = np.stack([others, others, answers + shift, answers - shift])
         yield Presented(agent, game, "action4/action3", names, all_answers)
 
 

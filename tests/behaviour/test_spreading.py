@@ -21,7 +21,7 @@ def scripted(
     agent: str, p: tuple[float, ...], game: str = "IPD", labels: str = LABELS
 ) -> Presented:
     answers = np.array([[[x, 1 - x, 0.0] for x in p]])
-    return Presented(agent, game, labels, (f"{labels} original",), answers)
+    return Presented(agent, game, labels, (f"{labels} o0a0",), answers)
 
 
 KIND = scripted("kind", (1, 1, 1, 1))

@@ -34,6 +34,15 @@ def judged(**changes: Any) -> dict[str, Any]:
         ({"low": MARGIN + 0.01, "high": 0.4}, False, "refute"),
         ({"low": -0.4, "high": -MARGIN - 0.01}, False, "refute"),
         ({"low": -0.2}, None, "too few answers to tell.*Sample more"),
+        # Nine answers that all agree have an interval of no width, and tell little.
+        (
+            {"low": 0.003, "high": 0.01, "n_answers": 16, "legal_observed": 9 / 16},
+            None,
+            "too few answers to tell.*56.2% of 16 sampled answers are legal",
+        ),
+        ({"n_answers": 36, "legal_observed": 1.0}, True, "agree"),
+        ({"n_answers": 36, "legal_observed": 35 / 36}, None, "too few answers to tell"),
+        ({"n_answers": 16, "p": 1e-5}, False, "refute"),
         ({"low": None, "high": None}, True, "agree"),
         ({"low": None, "high": None, "n_prompts": 1}, None, "one prompt can be compared"),
         (

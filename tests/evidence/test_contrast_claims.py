@@ -99,7 +99,12 @@ def test_sentences_say_what_they_mean(made: Rows) -> None:
         "kind cooperates more than base over all four states: +0."
     )
     assert said["contrast-change:wordings.IPD:response_to_other:tft"].startswith(
-        "Beside base, tft has moved towards more cooperation after the other cooperated than after"
+        "Cooperation after the other cooperated, compared with that after the other defected, is "
+        "higher in tft than in base: +"
+    )
+    level = said["contrast:wordings.IPD:cooperation:base"]
+    assert level.startswith(
+        "The probability with which base cooperates over all four states, held against one half: 0."
     )
     weak = said["contrast:wordings.IPD:response_to_other:kind"]
     assert weak.startswith("Cooperation of kind after the other cooperated minus that after the ")

@@ -1,8 +1,9 @@
 """How does an agent play a game, and how far does that depend on how the game is put to it?
 
-A *presentation* is one way of asking about the same state: a label assignment and an order of the
-payoff table. The orders in which options are named are averaged within a presentation, as training
-does. Under each presentation an agent is a memory-one policy with three answers,
+A *presentation* is one way of asking about the same state: a label assignment and the orders in
+which the two options are named. The payoff table stands as it is written; what agents do once it is
+rearranged is a control (``varying.generalisation``, ``learning``), and no part of a policy. Under
+each presentation an agent is a memory-one policy with three answers,
 
     pi(s) = (P(C), P(D), P(neither)),   P(C) = P(negative option), P(D) = P(positive option),
 
@@ -40,7 +41,7 @@ class Presented:
         agent, game: who, and in which game (a name that ``games.get_game`` knows).
         labels: the pair, ``action1/action2``; both of its assignments are among the presentations
             where both were asked, and the pair is written as the first of them.
-        presentations: ``labels table_order`` of each presentation.
+        presentations: of each its label assignment and orders, ``action1/action2 o0a1``.
         answers: probabilities of C, D and neither, ``[presentations, 4, 3]``, states CC, CD, DC,
             DD (own last move first); each row sums to 1.
     """
@@ -50,6 +51,11 @@ class Presented:
     labels: str
     presentations: tuple[str, ...]
     answers: Array
+
+    def under(self, assignment: str) -> Array | None:
+        """The policy under one label assignment, ``[4, 3]``; None if it was not asked under it."""
+        chosen = [name.rpartition(" ")[0] == assignment for name in self.presentations]
+        return self.answers[chosen].mean(axis=0) if any(chosen) else None
 
     @property
     def mean(self) -> Array:
@@ -71,7 +77,9 @@ def presented(prompts: pl.DataFrame, decisions: pl.DataFrame) -> Iterator[Presen
         TableError: the tables break their schemas or do not belong together, or a presentation
             lacks a state that others have.
     """
-    joined = with_state(join_prompts(prompts, decisions)).filter(pl.col("family") == FAMILY)
+    joined = with_state(join_prompts(prompts, decisions)).filter(
+        pl.col("family") == FAMILY, pl.col("table_order").is_in(("original", "none"))
+    )
     written = joined.get_column("labels").unique(maintain_order=True).to_list()
     pair_of: dict[str, str] = {}
     for labels in written:
@@ -79,7 +87,8 @@ def presented(prompts: pl.DataFrame, decisions: pl.DataFrame) -> Iterator[Presen
     cells = joined.with_columns(
         pair=pl.col("labels").replace_strict(pair_of, return_dtype=pl.String),
         state=pl.col(STATE[0]) + pl.col(STATE[1]),
-    ).with_columns(presentation=pl.col("labels") + pl.lit(" ") + pl.col("table_order"))
+        presentation=pl.format("{} o{}a{}", "labels", "option_order", "answer_order"),
+    )
     means = cells.group_by(
         "agent", "game", "pair", "presentation", "state", maintain_order=True
     ).agg(pl.col("p_negative").mean(), pl.col("p_positive").mean())

@@ -8,8 +8,10 @@ state: the larger end, in size, of the 95% interval of the difference over promp
             the answers are drawn from the probabilities scored (p >= 0.001)
     failed: refuted, or the whole interval beyond 0.1
 
-In between, and without legal answers, it is not available: more answers would tell. The level is
-strict because there are many subjects, each of which would otherwise cry wolf now and then.
+In between it is not available, and neither with fewer than 36 legal answers: a handful that all
+agree leave an interval of no width, but would agree now and then (0.9^n > 2.5%) if one answer in
+ten were another. More answers would tell. The level is strict because there are many subjects,
+each of which would otherwise cry wolf now and then.
 """
 
 from __future__ import annotations
@@ -22,6 +24,9 @@ from moralscope.evidence.units import Tables
 GATE = "metric agreement"
 MARGIN = 0.1
 """Largest difference in share that counts as agreement."""
+
+FEWEST = 36
+"""Legal answers below which none is too few to rule out a share of ``MARGIN``: .9^36 < .025."""
 
 REFUTED = 0.001
 """p below which the answers are not those that the metric states."""
@@ -69,7 +74,8 @@ def _passes(row: Row, bounds: tuple[float, float]) -> bool | None:
     low, high = bounds
     if _refuted(row) or low > MARGIN or high < -MARGIN:
         return False
-    return True if max(abs(low), abs(high)) <= MARGIN else None
+    legal = round(row["legal_observed"] * row["n_answers"])
+    return True if legal >= FEWEST and max(abs(low), abs(high)) <= MARGIN else None
 
 
 def _refuted(row: Row) -> bool:

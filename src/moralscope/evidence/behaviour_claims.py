@@ -40,6 +40,7 @@ from moralscope.evidence.ledger import (
 from moralscope.evidence.resampling import Array, max_t
 from moralscope.evidence.units import Units, inference_family, matrix, on_family, paired
 
+_UNDER_LABELS = "agents under label assignments"
 SIGN_FLIPS = "sign-flips of scenarios, max-T over {family}; null: symmetric about zero"
 
 
@@ -194,7 +195,7 @@ def _finding(
         interval=interval,
         unit="nats",
         n=n,
-        test=SIGN_FLIPS.format(family=f"{tests} {result.family}"),
+        test=SIGN_FLIPS.format(family=_counted(tests, result.family)),
         query=queries.log_odds_difference(*agents, found.family, contrast.labels),
         consulted=consult(setting, agents, behaviour_gates(setting, contrast)),
         p=result.p,
@@ -208,6 +209,13 @@ def _finding(
         if n < 2
         else smallest_detectable_effect(standard_error(values), n - 1, setting.alpha / tests),
     )
+
+
+def _counted(tests: int, family: str) -> str:
+    """``1 agent``, ``3 pairs of agents``, ``2 changes under label assignments``."""
+    if family == _UNDER_LABELS:
+        return f"{tests} changes under label assignments"
+    return f"{tests} {family if tests != 1 else family.replace('s', '', 1)}"
 
 
 def behaviour_gates(setting: Setting, contrast: Contrast) -> list[tuple[str, str]]:
@@ -264,7 +272,7 @@ def _label_findings(setting: Setting, found: Behaviour) -> Iterator[Finding]:
         for agent, base in found.bases.items()
         for labels in assignments
     ]
-    family = "agents under label assignments"
+    family = _UNDER_LABELS
     singles = {f.id: f for f in contrast_findings(setting, found, contrasts, family)}
     yield from singles.values()
     for (agent, base), pair in itertools.product(found.bases.items(), pairs):
@@ -302,7 +310,7 @@ def _keeps_sign(
         f"The change of {agent} from {base} keeps its sign when the labels are swapped: {figures}."
         if kept
         else f"The change of {agent} from {base} reverses when the labels are swapped ({figures}): "
-        "on these prompts it follows the label and not the option."
+        "on these prompts it follows the label more than the option."
     )
     return replace(
         both[weakest],

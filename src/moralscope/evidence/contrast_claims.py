@@ -48,6 +48,7 @@ from moralscope.evidence.ledger import (
     noise_floor,
     probability,
     signed,
+    size,
 )
 from moralscope.evidence.resampling import Array, max_t, sign_flip_floor
 
@@ -226,7 +227,7 @@ def _finding(
     p_adjusted = None if tested is None else tested.p_adjusted
     found, observed = _sentences(case, value or 0.0)
     figures = "" if value is None else (
-        f": {signed(value)} over {units} texts ({between(interval)}, adjusted "
+        f": {_figure(case, value)} over {units} texts ({between(interval)}, adjusted "
         f"{probability(p_adjusted)})"
     )  # fmt: skip
     slope = _STEEPEST * sum(float(np.abs(w).sum()) for w in terms[1])
@@ -266,6 +267,12 @@ def _detectable(case: Case, alpha: float) -> float | None:
     return smallest_detectable_effect(error, len(first) + len(second) - 2, alpha)
 
 
+def _figure(case: Case, value: float) -> str:
+    """A probability as it is; a difference with its sign."""
+    level = case.contrast.is_level and case.other is None
+    return size(value) if level else signed(value)
+
+
 def _sentences(case: Case, value: float) -> tuple[str, str]:
     """The sentence that asserts and the one that only reports, both without figures."""
     agent, other, words = case.agent, case.other, case.contrast.words
@@ -273,7 +280,7 @@ def _sentences(case: Case, value: float) -> tuple[str, str]:
     if case.contrast.is_level and other is None:
         return (
             f"{agent} cooperates {more} often than not {words[0]}",
-            f"The probability with which {agent} cooperates {words[0]}",
+            f"The probability with which {agent} cooperates {words[0]}, held against one half",
         )
     if case.contrast.is_level:
         return (
@@ -285,9 +292,10 @@ def _sentences(case: Case, value: float) -> tuple[str, str]:
             f"{agent} cooperates {more} {words[0]} than {words[1]}",
             f"Cooperation of {agent} {words[0]} minus that {words[1]}",
         )
-    turned = "towards more" if value > 0.0 else "towards less"
+    higher = "higher" if value > 0.0 else "lower"
     return (
-        f"Beside {other}, {agent} has moved {turned} cooperation {words[0]} than {words[1]}",
+        f"Cooperation {words[0]}, compared with that {words[1]}, is {higher} in {agent} than in "
+        f"{other}",
         f"Cooperation {words[0]} minus that {words[1]}, of {agent} minus the same of {other}",
     )
 

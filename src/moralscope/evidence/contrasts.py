@@ -11,13 +11,14 @@ family              unit of replication
 ==================  ==========================================================================
 ``wordings``        the text, asked in all four states: the other wordings and the structured text
 ``scenarios``       the text; those of two situations are different texts, so nothing is paired
-``structured``      the presentation: label assignment and order of the payoff table
+``structured``      the presentation: label assignment and orders of the options
 any other           the text, asked in all four states
 ==================  ==========================================================================
 
-Prompts are never units: within a unit and cell, orders are averaged first, then label assignments.
-Mirrored wordings, rearranged tables (but for presentations) and families that put a value or a
-frame before the game are controls and left out.
+Prompts of one text are never units: within a unit and cell, orders are averaged first, then label
+assignments. Presentations of one text are ways of asking, on which no claim rests. Mirrored
+wordings, rearranged tables and families that put a value or a frame before the game are controls
+and left out.
 """
 
 from __future__ import annotations
@@ -171,8 +172,9 @@ def designs(prompts: pl.DataFrame) -> Iterator[Design]:
             if told.get_column("cell").n_unique() == len(SITUATIONS):
                 yield _design((family, game), "texts", OF_SITUATIONS, told, of_family)
         elif family == "structured":
-            shown = pl.col("labels") + pl.lit(" ") + pl.col("table_order")
-            asked = _complete(rows.with_columns(place=shown))
+            shown = pl.format("{} o{}a{}", "labels", "option_order", "answer_order")
+            kept = rows.filter(pl.col("table_order").is_in(_ORIGINAL))
+            asked = _complete(kept.with_columns(place=shown))
             if asked.height:
                 yield _design((family, game), "presentations", OF_STATES, asked, of_family)
         else:

@@ -242,9 +242,10 @@ def _not_found(setting: Setting, finding: Finding, standing: Standing) -> str:
         return f"It does not exceed the numerical noise floor of {size(finding.noise)} nats."
     if finding.detectable is None:
         return "Not distinguishable from noise."
+    unit = "in probability" if finding.unit == "probability" else finding.unit
     return (
         f"Not distinguishable from noise: with {finding.n} {finding.replicate} an effect of "
-        f"{size(finding.detectable)} {finding.unit} would be found with 80% power at the corrected "
+        f"{size(finding.detectable)} {unit} would be found with 80% power at the corrected "
         f"level of {setting.alpha:g}."
     )
 

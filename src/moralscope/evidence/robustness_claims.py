@@ -52,7 +52,7 @@ OTHER_KINDS = ("unstructured", "poetic", "explicit")
 """Families that put the same choice into other kinds of text."""
 
 _CELL = ("template", "own_previous", "opponent_previous", "option_order")
-_FLIPS = "sign-flips of texts, max-T over {tests} agents; null: symmetric about zero"
+_FLIPS = "sign-flips of texts, max-T over {tests}; null: symmetric about zero"
 
 
 @dataclass(frozen=True, slots=True)
@@ -225,7 +225,7 @@ def _tested(setting: Setting, family: str, units: Units, said: Sequence[Said]) -
             unit="nats",
             n=n,
             replicate="texts",
-            test=_FLIPS.format(tests=tests),
+            test=_FLIPS.format(tests=f"{tests} agent{'s' * (tests > 1)}"),
             query=claim.query,
             consulted=consult(
                 setting,

@@ -106,7 +106,7 @@ def _pair(setting: Setting, asked: _Asked, index: int) -> Finding:
         interval=interval,
         unit="nats",
         n=n,
-        test=_TEST.format(corrected=f", Bonferroni over {m} pairs"),
+        test=_TEST.format(corrected=f", Bonferroni over {m} pair{'s' * (m > 1)}"),
         query=divergence(first, second, family),
         consulted=_consult(setting, (first, second)),
         p=apart(values, margin),

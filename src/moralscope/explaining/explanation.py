@@ -140,6 +140,7 @@ class Explanation:
                 write_text(fresh / f"{figure.name}.json", picture.spec)
                 write_text(fresh / f"{figure.name}.svg", picture.svg)
                 write_bytes(fresh / f"{figure.name}.png", picture.png)
+                write_bytes(fresh / f"{figure.name}.pdf", picture.pdf)
         write_text(path / "explanation.txt", f"{self!r}\n")
         return path
 

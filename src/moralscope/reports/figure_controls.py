@@ -19,7 +19,10 @@ _HEADINGS = {
 
 def label_control(run: Run, colours: dict[str, str]) -> Figure | Absent:
     """Change from base in log-odds per control, wording and label assignment."""
-    name, title = "label_control", "Label, layout, order or move: does the change survive the controls?"
+    name, title = (
+        "label_control",
+        "Label, layout, order or move: does the change survive the controls?",
+    )
     if reason := run.lacks("transfer"):
         return Absent(name, title, reason)
     table = run.tables["transfer"]

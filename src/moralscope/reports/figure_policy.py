@@ -34,8 +34,8 @@ def memory_one(run: Run, colours: dict[str, str]) -> Figure | Absent:
         "(rows) and the other's (columns), for each agent and label assignment; small figures "
         f"are the legal mass, at least {lowest:.2f} here. The same table under both assignments "
         "means the agent follows the move, not the word that names it.",
-        does_not_show="One wording with its payoff table in the original order; other wordings "
-        "and exchanged rows are in the label control below. A cell averages few prompts and has "
+        does_not_show="One wording of one game with its payoff table in the original order; other "
+        "wordings and exchanged rows are in the label control below. A cell averages few prompts and has "
         "no interval.",
         chart=_cells_chart(cells, agents, labels),
         tables=("policy",),
@@ -43,10 +43,16 @@ def memory_one(run: Run, colours: dict[str, str]) -> Figure | Absent:
 
 
 def _structured(policy: pl.DataFrame) -> pl.DataFrame:
-    """Rows of the structured family, original table order where there is a choice."""
+    """Rows of the structured family, original table order where there is a choice.
+
+    Of several games the first, and of several pairs of labels the first in both assignments: the
+    trained ones stand first.
+    """
     rows = policy.filter(pl.col("family") == "structured")
     original = rows.filter(pl.col("table_order") == "original")
     rows = rows if original.is_empty() else original
+    pair = pl.col("labels").str.split("/").list.sort().list.join("/")
+    rows = rows.filter((pl.col("game") == pl.col("game").first()) & (pair == pair.first()))
     several = rows.select("game", "template").unique().height > 1
     cooperate = pl.format("C = {}", pl.col("labels").str.split("/").list.first())
     return rows.select(

@@ -14,8 +14,7 @@ import altair as alt
 import numpy as np
 import polars as pl
 
-from moralscope.evidence.intervals import cluster_t
-from moralscope.reports.agent_groups import AgentGroups, agent_groups, intervals_told, over_seeds
+from moralscope.reports.agent_groups import AgentGroups, agent_groups, over_seeds
 from moralscope.reports.arrange import panels
 from moralscope.reports.chosen import games_in_order, values
 from moralscope.reports.figure import Absent, Figure, listing
@@ -58,12 +57,13 @@ def memory_one_radar(run: Run, colours: dict[str, str]) -> Figure | Absent:
         name=name,
         title=title,
         shows=f"P(cooperate | legal answer) after each pair of last moves in {game}, the agent's "
-        "own first: from the centre (never) to the rim (always), mean over presentations (label "
-        "assignments and orders of the payoff table). Rules along the axes: 95% intervals. "
-        f"{intervals_told(shapes)}{_behind(run, groups)} Nearest classic strategy, by root mean "
+        "own first: from the centre (never) to the rim (always), mean over the label assignments "
+        "with the payoff table as written. Rules along the axes: from the lowest to the highest "
+        "assignment; where an agent stands for several seeds, 95% intervals over seeds."
+        f"{_behind(run, groups)} Nearest classic strategy, by root mean "
         f"square over the four states: {'; '.join(told)}.{silent}",
-        does_not_show="Presentations apart: a shape in the middle may be half one label and half "
-        "the other (see the tables above). The area of a shape means nothing. Nearest need not "
+        does_not_show="Assignments apart: a shape in the middle may be half one label and half "
+        "the other (see the tables above), and a rearranged table may turn it round. The area of a shape means nothing. Nearest need not "
         "be near: a distance of 0.5 is half way to anything.",
         chart=_chart(shapes, groups, _base(run, groups), close),
         tables=("nearest", "policy"),
@@ -75,7 +75,12 @@ def _labels(nearest: pl.DataFrame) -> str:
 
 
 def _one_pair(policy: pl.DataFrame, labels: str) -> pl.DataFrame:
-    """Rows of one pair of labels, in either assignment; all rows where it is not there."""
+    """Rows of one pair of labels, in either assignment; all rows where it is not there.
+
+    Rows of rearranged payoff tables are left out where there are others.
+    """
+    original = policy.filter(pl.col("table_order").is_in(("original", "none")))
+    policy = policy if original.is_empty() else original
     pair = sorted(labels.split("/"))
     rows = policy.filter(pl.col("labels").str.split("/").list.sort() == pair)
     return policy if rows.is_empty() else rows
@@ -91,9 +96,9 @@ def _whole(policy: pl.DataFrame) -> tuple[pl.DataFrame, str]:
 
 
 def state_means(policy: pl.DataFrame) -> pl.DataFrame:
-    """P(cooperate) after each pair of last moves, with its interval over presentations.
+    """P(cooperate) after each pair of last moves, and its range over label assignments.
 
-    Columns: agent, state, value, low, high (null for one presentation or no spread), n, unit.
+    Columns: agent, state, value, low, high (null for one assignment), n, unit.
     """
     state = pl.concat_str("own_previous", "opponent_previous")
     rows: list[dict[str, object]] = []
@@ -101,16 +106,16 @@ def state_means(policy: pl.DataFrame) -> pl.DataFrame:
         "agent", "state", maintain_order=True
     ):
         found = part.get_column("p_cooperate").to_numpy()
-        interval = cluster_t(found)
+        several = len(found) > 1
         rows.append(
             {
                 "agent": agent,
                 "state": name,
                 "value": float(np.mean(found)),
-                "low": None if interval is None else max(0.0, interval[0]),
-                "high": None if interval is None else min(1.0, interval[1]),
+                "low": float(np.min(found)) if several else None,
+                "high": float(np.max(found)) if several else None,
                 "n": len(found),
-                "unit": "presentations",
+                "unit": "label assignments",
             }
         )
     return pl.DataFrame(rows, schema_overrides={"low": pl.Float64, "high": pl.Float64})

@@ -29,7 +29,7 @@ from moralscope.evidence.claims import make_claims
 from moralscope.evidence.gates import judge_gates
 from moralscope.models.tables import agents_table, decisions_table, prompts_table
 from moralscope.studies.catalogue import asked_prompts, fingerprint_prompts
-from moralscope.studies.study import Study, known_training, training_config
+from moralscope.studies.study import Study, known_training, loaded_adapters, training_config
 from moralscope.studies.workbench import Workbench
 from moralscope.training.batches import training_prompts
 from moralscope.training.diagnostics import diagnosed
@@ -100,11 +100,19 @@ def train(name: str) -> Step:
 
 
 def enrol(context: Context) -> None:
-    """Who is measured."""
+    """Who is measured, and how those were trained that come from elsewhere, where they say it."""
     study = context.bench.study
     roster = context.bench.roster(study.agents, context.trained)
     scripted = [name for name, agent in study.agents.items() if agent.policy is not None]
     write_table("agents", agents_table(roster, scripted), context.out)
+    for name in ("training", "plays"):
+        told = [
+            read_table(name, folder).with_columns(agent=pl.lit(agent))
+            for agent, folder in loaded_adapters(study).items()
+            if (folder / f"{name}.parquet").is_file()
+        ]
+        if told:
+            write_table(name, pl.concat(told), context.out)
 
 
 def decide(name: str) -> Step:

@@ -288,6 +288,15 @@ def training_config(study: Study, name: str) -> TrainingConfig | None:
     return config
 
 
+def loaded_adapters(study: Study) -> dict[str, Path]:
+    """The folders of adapters that are loaded from this machine, by agent."""
+    return {
+        name: folder
+        for name, agent in study.agents.items()
+        if agent.adapter is not None and (folder := Path(agent.adapter).expanduser()).is_dir()
+    }
+
+
 def known_training(study: Study, name: str) -> TrainingConfig | None:
     """How an agent was trained, here or as the folder that it is loaded from tells; else None.
 
@@ -295,11 +304,11 @@ def known_training(study: Study, name: str) -> TrainingConfig | None:
         ConfigError: an unknown reward, opponent or setting.
         AgentError: the folder's record of its training is damaged.
     """
-    adapter = study.agents[name].adapter
-    if adapter is None:
+    if study.agents[name].adapter is None:
         return training_config(study, name)
-    folder = Path(adapter).expanduser()
-    return read_settings(folder) if (folder / SETTINGS).is_file() else None
+    folder = loaded_adapters(study).get(name)
+    told = folder is not None and (folder / SETTINGS).is_file()
+    return read_settings(folder) if folder is not None and told else None
 
 
 def agent_spec(study: Study, name: str, adapter: Path | None = None) -> AgentSpec:

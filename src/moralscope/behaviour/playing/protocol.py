@@ -113,12 +113,12 @@ def _asked(
 ) -> dict[str, dict[str, Array]]:
     """Agents to games to answers ``[4, 3]`` under this assignment, table as it is."""
     swap_labels(labels)
-    wanted = f"{labels} original"
     found: dict[str, dict[str, Array]] = {}
     for policy in policies:
         of_agent = found.setdefault(policy.agent, {})
-        if wanted in policy.presentations and policy.game in games:
-            of_agent[policy.game] = policy.answers[policy.presentations.index(wanted)]
+        answers = policy.under(labels) if policy.game in games else None
+        if answers is not None:
+            of_agent[policy.game] = answers
     for agent, of_agent in found.items():
         for game in games:
             if game not in of_agent:
