@@ -203,8 +203,14 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         (["base", "--words", "a/b/c"], "This is not a pair of labels", "one slash"),
         (["base", "--labels", "X/Y"], "published protocol needs its own labels", "paper out"),
         (["base", "--games", "IPD,IDP"], "no game of this name seen: IDP", "IPD"),
-        (["base", "--families", "absent.yaml"], "absent.yaml", ""),
         (["absent/folder/x"], "There is no such agent", "check the path"),
+        (["policy:"], "There is no such agent seen: policy:", "write policy:STRATEGY"),
+        (["=policy:random"], "There is no such agent", "NAME=policy:STRATEGY"),
+        (["base", "--protocol", "exact", "--parts", "paper"], "Nothing is left to measure",
+         "leave one of the two out"),
+        (["base", "--games", "IPD,matrix(R=3"], "parentheses matched", "noisy(tit-for-tat, 0.1)"),
+        (["base", "--strategies", "grim,graduel"], "no classical strategy of this name", "gradual"),
+        (["base", "--opponents", "gradual"], "takes part in tournaments only", "strategies"),
         (["a=policy:random", "a=policy:grim"], "Two agents are called 'a'", "NAME=PATH"),
     ],
 )  # fmt: skip
@@ -216,6 +222,25 @@ def test_what_is_wrong_is_one_error(
     assert problem in said
     assert next_step in said
     assert not (here / "run" / "tables").exists()
+
+
+def test_a_file_that_is_absent_is_one_error(
+    here: Path, tiny_folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = ["evaluate", str(tiny_folder), "--families", "absent.yaml", "--out", "run"]
+    assert main(words) == 2
+    assert "absent.yaml" in capsys.readouterr().err
+    assert not (here / "run" / "tables").exists()
+
+
+def test_commas_within_parentheses_are_the_expressions_own() -> None:
+    study = compose(
+        ("base",), games="IPD, matrix(R=3,S=0,T=5,P=1)", opponents="noisy(grim, 0.1),random",
+        strategies="memory-one(1,0,0,1),gradual",
+    ).evaluation  # fmt: skip
+    assert study.games == ("IPD", "matrix(R=3,S=0,T=5,P=1)")
+    assert study.opponents == ("noisy(grim, 0.1)", "random")
+    assert study.strategies == ("memory-one(1,0,0,1)", "gradual")
 
 
 def test_labels_that_an_agent_was_not_trained_with_are_warned_of(

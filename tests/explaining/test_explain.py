@@ -280,7 +280,9 @@ def test_what_is_saved_is_a_run(found: Explanation, tmp_path: Path):
         assert_frame_equal(run.tables[name], table)
     pictures = sorted(path.name for path in (tmp_path / "out/figures").iterdir())
     assert pictures == [
-        f"{n}.{e}" for n in ("attribution", "lens", "patching") for e in ("json", "png", "svg")
+        f"{n}.{e}"
+        for n in ("attribution", "lens", "patching")
+        for e in ("json", "pdf", "png", "svg")
     ]
     assert (tmp_path / "out/explanation.txt").read_text() == f"{found!r}\n"
     assert not [path for path in tmp_path.rglob("*") if path.name.startswith(".")]

@@ -80,7 +80,7 @@ def presented(prompts: pl.DataFrame, decisions: pl.DataFrame) -> Iterator[Presen
     joined = with_state(join_prompts(prompts, decisions)).filter(
         pl.col("family") == FAMILY, pl.col("table_order").is_in(("original", "none"))
     )
-    written = joined.get_column("labels").unique(maintain_order=True).to_list()
+    written: list[str] = joined.get_column("labels").unique(maintain_order=True).to_list()
     pair_of: dict[str, str] = {}
     for labels in written:
         pair_of[labels] = pair_of.get(swap_labels(labels), labels)

@@ -35,8 +35,8 @@ def memory_one(run: Run, colours: dict[str, str]) -> Figure | Absent:
         f"are the legal mass, at least {lowest:.2f} here. The same table under both assignments "
         "means the agent follows the move, not the word that names it.",
         does_not_show="One wording of one game with its payoff table in the original order; other "
-        "wordings and exchanged rows are in the label control below. A cell averages few prompts and has "
-        "no interval.",
+        "wordings and exchanged rows are in the label control below. A cell averages few prompts "
+        "and has no interval.",
         chart=_cells_chart(cells, agents, labels),
         tables=("policy",),
     )

@@ -63,8 +63,8 @@ def memory_one_radar(run: Run, colours: dict[str, str]) -> Figure | Absent:
         f"{_behind(run, groups)} Nearest classic strategy, by root mean "
         f"square over the four states: {'; '.join(told)}.{silent}",
         does_not_show="Assignments apart: a shape in the middle may be half one label and half "
-        "the other (see the tables above), and a rearranged table may turn it round. The area of a shape means nothing. Nearest need not "
-        "be near: a distance of 0.5 is half way to anything.",
+        "the other (see the tables above), and a rearranged table may turn it round. The area of a "
+        "shape means nothing. Nearest need not be near: a distance of 0.5 is half way to anything.",
         chart=_chart(shapes, groups, _base(run, groups), close),
         tables=("nearest", "policy"),
     )

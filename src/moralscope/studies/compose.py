@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import cast
 
+from moralscope.core.calls import split_outside
 from moralscope.core.documents import validate
 from moralscope.core.errors import ConfigError, nearest
 from moralscope.games import MIRRORED, WORDINGS
@@ -67,7 +68,7 @@ def compose_evaluation(agents: Sequence[str], wanted: Mapping[str, object]) -> S
     Args:
         agents: references, see ``references``; scripted policies too.
         wanted: ``base`` (model or None), ``prompts`` and ``families`` (files or None), ``parts``,
-            ``games``, ``opponents``, ``strategies`` (words joined by commas, or None),
+            ``games``, ``opponents``, ``strategies`` (expressions joined by commas, or None),
             ``words`` and ``labels`` (pairs of labels, ``A/B`` joined by commas), ``protocol``
             (one of ``PROTOCOLS``), ``answers``, ``seed``, ``dtype``, ``device``.
 
@@ -80,7 +81,7 @@ def compose_evaluation(agents: Sequence[str], wanted: Mapping[str, object]) -> S
         "labels": [_label_pair(text) for text in _words(wanted, "labels")],
         "answers": wanted["answers"],
         **{
-            key: _words(wanted, key)
+            key: _expressions(wanted, key)
             for key in ("games", "opponents", "strategies")
             if wanted.get(key)
         },
@@ -127,7 +128,15 @@ def _parts(wanted: Mapping[str, object]) -> list[str]:
             )
     if protocol == "paper":
         return ["paper"]
-    return [part for part in asked if protocol == "all" or part != "paper"]
+    kept = [part for part in asked if protocol == "all" or part != "paper"]
+    if not kept:
+        raise ConfigError(
+            "Nothing is left to measure",
+            seen=f"--protocol {protocol} with --parts {', '.join(asked)}",
+            allowed="a part beside paper, which is the published protocol",
+            remedy="leave one of the two out",
+        )
+    return kept
 
 
 def _label_pair(text: str) -> list[str]:
@@ -146,6 +155,12 @@ def _label_pair(text: str) -> list[str]:
 def _words(wanted: Mapping[str, object], key: str) -> list[str]:
     text = wanted.get(key)
     return [word.strip() for word in str(text).split(",") if word.strip()] if text else []
+
+
+def _expressions(wanted: Mapping[str, object], key: str) -> list[str]:
+    """Names with settings: commas within parentheses are theirs."""
+    parts = split_outside(str(wanted[key]), ",")
+    return [part.strip() for part in parts if part.strip()]
 
 
 def _mib(gib: float) -> int:

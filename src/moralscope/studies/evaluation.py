@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Annotated, Literal, get_args
 
@@ -11,7 +11,7 @@ from pydantic import Field, model_validator
 from moralscope.core.agents import Frozen
 from moralscope.core.decision import Prompt, PromptSet
 from moralscope.core.errors import ConfigError
-from moralscope.games import GAMES, get_game, get_opponent, structured
+from moralscope.games import GAMES, OPPONENTS, get_game, get_opponent, structured
 from moralscope.games.asking.family_files import read_family
 from moralscope.games.asking.framing import framings
 from moralscope.games.asking.robustness import (
@@ -20,6 +20,8 @@ from moralscope.games.asking.robustness import (
     robustness_prompts,
     united,
 )
+from moralscope.games.play.classical import CLASSICAL
+from moralscope.games.play.matches import strategy_entrant
 
 Part = Literal[
     "generalisation",
@@ -92,7 +94,8 @@ class EvaluationChoice(Frozen):
         for game in self.games:
             get_game(game)
         for opponent in self.opponents:
-            get_opponent(opponent)
+            _require_opponent(opponent)
+        _require_field(self.strategies)
         if "paper" in self.parts and PAPER_LABELS not in self.labels:
             raise ConfigError(
                 "The published protocol needs its own labels",
@@ -105,6 +108,32 @@ class EvaluationChoice(Frozen):
     def wants(self, *parts: Part) -> bool:
         """Whether any of these parts was asked for."""
         return not set(parts).isdisjoint(self.parts)
+
+
+def _require_opponent(expression: str) -> None:
+    """Refuse strategies of tournaments by their name: exact play needs a table of one step."""
+    name = expression.strip()
+    if name in CLASSICAL and name not in OPPONENTS:
+        raise ConfigError(
+            "This strategy takes part in tournaments only",
+            seen=name,
+            allowed=f"opponents with one step of memory: {', '.join(OPPONENTS)}, memory-one, noisy",
+            remedy="name it among the strategies",
+        )
+    get_opponent(expression)
+
+
+def _require_field(strategies: Sequence[str]) -> None:
+    """Refuse now what a tournament would refuse when everything else is done."""
+    names = [strategy_entrant(expression).name for expression in strategies]
+    twice = sorted({name for name in names if names.count(name) > 1})
+    if twice:
+        raise ConfigError(
+            "A strategy is named twice",
+            seen=", ".join(twice),
+            allowed="each strategy once",
+            remedy="leave one of them out",
+        )
 
 
 def answer_prompts(words: tuple[str, str]) -> PromptSet:

@@ -70,12 +70,7 @@ def _reference(text: str, *, scripted: bool) -> _Reference:
     folder = Path(place).expanduser()
     nameless = not place or (equals and not named)
     if nameless or (not folder.is_dir() and _looks_local(place)):
-        raise ConfigError(
-            "There is no such agent",
-            seen=text,
-            allowed="base, a hub id, a folder with a model or an adapter, or NAME=one of these",
-            remedy="check the path, which is looked up from the current folder",
-        )
+        raise _no_agent(text, "check the path, which is looked up from the current folder")
     config = folder / CONFIG
     # Dots and the like are common in names of models, and cannot stand in those of agents.
     name = named or re.sub(r"[^\w-]+", "-", folder.resolve().name)
@@ -100,8 +95,19 @@ def _policy(named: str, expression: str, text: str, *, scripted: bool) -> _Refer
             allowed="models and adapters",
             remedy="leave it out, or measure its behaviour",
         )
+    if not expression.strip() or text.startswith("="):
+        raise _no_agent(text, "write policy:STRATEGY, or NAME=policy:STRATEGY")
     name = named or re.sub(r"[^\w-]+", "-", expression).strip("-")
     return _Reference(name, expression, "policy")
+
+
+def _no_agent(text: str, remedy: str) -> ConfigError:
+    return ConfigError(
+        "There is no such agent",
+        seen=text,
+        allowed="base, a hub id, a folder with a model or an adapter, or NAME=one of these",
+        remedy=remedy,
+    )
 
 
 def _looks_local(place: str) -> bool:

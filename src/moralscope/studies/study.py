@@ -300,6 +300,9 @@ def loaded_adapters(study: Study) -> dict[str, Path]:
 def known_training(study: Study, name: str) -> TrainingConfig | None:
     """How an agent was trained, here or as the folder that it is loaded from tells; else None.
 
+    A study of the user's own prompts alone has nothing to compare a loaded agent's training with,
+    so that it is not asked about it.
+
     Raises:
         ConfigError: an unknown reward, opponent or setting.
         AgentError: the folder's record of its training is damaged.
@@ -307,8 +310,9 @@ def known_training(study: Study, name: str) -> TrainingConfig | None:
     if study.agents[name].adapter is None:
         return training_config(study, name)
     folder = loaded_adapters(study).get(name)
-    told = folder is not None and (folder / SETTINGS).is_file()
-    return read_settings(folder) if folder is not None and told else None
+    if folder is None or not study.prompts.table_orders or not (folder / SETTINGS).is_file():
+        return None
+    return read_settings(folder)
 
 
 def agent_spec(study: Study, name: str, adapter: Path | None = None) -> AgentSpec:
