@@ -105,8 +105,16 @@ def test_order_of_mention_explains_a_rearranged_table_too_and_labels_do_not(worl
     assert learned == "order"
     assert sentence.startswith(
         "agent learned an order of mention: its change turns round when a text mentions the two "
-        "moves the other way round."
+        "moves the other way round, in 6 of 6 pairs of a wording and its mirror."
     )
+    asked = world.prompts(mirrored=True)
+    decisions = world.learner(mention=2.0).decisions(asked)
+    measured = transfer_table(asked, decisions, world.agents("agent"), {"agent": world.both})
+    clear = pl.when(pl.col("template") != "duel").then("keeps_sign").alias("keeps_sign")
+    (row,) = learned_table(measured.with_columns(clear)).iter_rows(named=True)
+    assert row["learned"] == "order"
+    weaker = "in 4 of 6 pairs of a wording and its mirror; the others are not clear."
+    assert weaker in row["sentence"]
     table = world.prompts(mirrored=True).filter(pl.col("table_order").is_in(["none", "original"]))
     assert verdict(world, world.learner(mention=2.0), world.both, table)[0] == "order"
     learned, sentence = verdict(world, world.learner(label=-1.5, mention=1.0), world.both)

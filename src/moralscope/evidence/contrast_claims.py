@@ -293,9 +293,9 @@ def _sentences(case: Case, value: float) -> tuple[str, str]:
             f"Cooperation of {agent} {words[0]} minus that {words[1]}",
         )
     higher = "higher" if value > 0.0 else "lower"
+    compared = f"Cooperation {words[0]}, compared with that {words[1]},"
     return (
-        f"Cooperation {words[0]}, compared with that {words[1]}, is {higher} in {agent} than in "
-        f"{other}",
+        f"{compared} is {higher} in {agent} than in {other}",
         f"Cooperation {words[0]} minus that {words[1]}, of {agent} minus the same of {other}",
     )
 

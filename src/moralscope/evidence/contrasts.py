@@ -108,11 +108,11 @@ _TEMPTED = "where defecting is pointed out as tempting"
 
 OF_SITUATIONS: tuple[Contrast, ...] = (
     _situation("cooperation", " ".join(SITUATIONS), "", "over the five situations"),
-    _situation("continuation", "CC_continue", "", "in CC_continue"),
-    _situation("resistance", "CC_temptation", "", "in CC_temptation"),
-    _situation("forgiveness", "CD_punished", "", "in CD_punished"),
-    _situation("repair", "DC_exploited", "", "in DC_exploited"),
-    _situation("escape", "DD_trapped", "", "in DD_trapped"),
+    _situation("continuation", "CC_continue", "", "in stories where both simply cooperated"),
+    _situation("resistance", "CC_temptation", "", f"in stories {_TEMPTED}"),
+    _situation("forgiveness", "CD_punished", "", f"in stories {_BETRAYED}"),
+    _situation("repair", "DC_exploited", "", f"in stories {_EXPLOITED}"),
+    _situation("escape", "DD_trapped", "", f"in stories {_BOTH_D}"),
     _situation(
         "temptation", "CC_temptation", "CC_continue", _TEMPTED, "where both simply cooperated"
     ),

@@ -60,7 +60,7 @@ _VERDICTS = {
     "layout": "{agent} learned a place in the payoff table: {change} turns round{states} when the "
     "table is rearranged",
     "order": "{agent} learned an order of mention: {change} turns round{states} when a text "
-    "mentions the two moves the other way round",
+    "mentions the two moves the other way round{pairs}",
     "undecided": "What {agent} learned is undecided: {reason}",
 }
 _BOTH = (
@@ -145,6 +145,7 @@ def _judge(
         states="" if found.pattern is None else " in each of these states",
         layout="under exchanged payoff rows, " if _has_table(rows) else "",
         new="new" if known else "other",
+        pairs=_pairs_in_words(rows) if found.pattern is None else "",
     )
     figures = "; ".join(
         f"{said} {_figure(these)}"
@@ -207,14 +208,30 @@ def _turns_round(rows: Sequence[_Row], controls: Sequence[str], varied: str) -> 
 
 def _mirrors_turn(rows: Sequence[_Row]) -> bool:
     """Whether wordings without a table and their mirrors have opposite signs wherever clear."""
-    return opposite_mirrors(
-        {
-            (row.template, row.labels): row.keeps_sign
-            for row in rows
-            if row.control in ("trained", "new_wording", "mirrored_wording")
-            and row.table_order in (None, "none")
-        }
-    )
+    return opposite_mirrors(_told_in_words(rows))
+
+
+def _told_in_words(rows: Sequence[_Row]) -> dict[tuple[str, str], bool | None]:
+    """By wording without a table and label assignment, whether the sign is kept."""
+    return {
+        (row.template, row.labels): row.keeps_sign
+        for row in rows
+        if row.control in ("trained", "new_wording", "mirrored_wording")
+        and row.table_order in (None, "none")
+    }
+
+
+def _pairs_in_words(rows: Sequence[_Row]) -> str:
+    """``, in 4 of 10 pairs of a wording and its mirror; the others are not clear``."""
+    kept = _told_in_words(rows)
+    pairs = {
+        frozenset({(template, labels), (mirror_of(template), labels)})
+        for template, labels in kept
+        if (mirror_of(template), labels) in kept
+    }
+    clear = sum(all(kept[place] is not None for place in pair) for pair in pairs)
+    others = "" if clear == len(pairs) else "; the others are not clear"
+    return f", in {clear} of {len(pairs)} pairs of a wording and its mirror{others}"
 
 
 def _missing(rows: Sequence[_Row], words: Mapping[str, str]) -> list[str]:
