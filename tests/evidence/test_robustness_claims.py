@@ -69,8 +69,8 @@ AGENTS = from_rows(
         {"agent": "script", "base": "none", "kind": "policy", "dtype": "none"},
     ],
 )
-PLANTED = {"base": (0.0, 0.0), "mover": (2.0, 0.0), "sayer": (0.0, -1.5)}
-"""Nats towards defecting, and towards the word action2."""
+PLANTED = {"base": (0.0, 0.0, 0.0), "mover": (2.0, 0.0, 0.8), "sayer": (0.0, -1.5, 0.0)}
+"""Nats towards defecting, towards the word action2, and towards what is named first."""
 
 
 def decisions(prompts: pl.DataFrame, noise: float = 0.1) -> pl.DataFrame:
@@ -81,13 +81,18 @@ def decisions(prompts: pl.DataFrame, noise: float = 0.1) -> pl.DataFrame:
     rows: list[dict[str, Any]] = []
     for p in prompts.iter_rows(named=True):
         mirrored = 50.0 if p["template"].endswith("-mirrored") else 0.0
-        for agent, (move, label) in PLANTED.items():
+        for agent, (move, label, place) in PLANTED.items():
             word = label + (by_text[p["template"]] if agent != "base" else 0.0)
             sign = 1 if p["labels"] == LABELS[0] else -1
             # The base is even over labels, orders and states, so that planted numbers are seen.
             own = lean[p["prompt"].replace(LABELS[1], LABELS[0])]
             moved = move * (1 + (by_text[p["template"]] if agent != "base" else 0.0))
-            x = own + moved + sign * word + mirrored * sign + rng.normal(0, 0.02)
+            named = (
+                place
+                if sorted(LABELS[0].split("/"))[p["option_order"]] == p["positive"]
+                else -place
+            )
+            x = own + moved + named + sign * word + mirrored * sign + rng.normal(0, 0.02)
             rows.append(decided(agent, p, x))
         rows.append(decided("script", p, None))
     return from_rows("decisions", rows)
@@ -133,6 +138,31 @@ def test_a_leaning_to_a_word_is_found_and_a_move_is_none(tables: dict[str, pl.Da
     assert str(found["label:mover"]["statement"]).startswith("The log-odds of defecting of mover")
 
 
+def test_a_leaning_to_what_is_named_first_is_found_and_a_word_is_none(
+    tables: dict[str, pl.DataFrame],
+) -> None:
+    found = claims(tables, "order:")
+    assert set(found) == {"order:base", "order:mover", "order:sayer"}
+    row = found["order:mover"]
+    assert (row["verdict"], row["n_units"], row["p_floor"]) == (SUPPORTED, 8, 2 / 2**8)
+    assert str(row["statement"]).startswith(
+        "mover leans to the option that is named first, whatever it means: +"
+    )
+    assert row["estimate"] == pytest.approx(1.6, abs=0.5)
+    assert found["order:sayer"]["verdict"] in (NOISE, EQUIVALENT)
+    joined = tables["decisions"].join(tables["prompts"], on="prompt")
+    values: list[float] = []
+    for text in ("structured", *WORDED):
+        rows = joined.filter(agent="mover", template=text)
+        first = [
+            r["log_odds"] if sorted(LABELS[0].split("/"))[r["option_order"]] == r["positive"]
+            else -r["log_odds"]
+            for r in rows.iter_rows(named=True)
+        ]  # fmt: skip
+        values.append(2 * float(np.mean(first)))
+    assert row["estimate"] == pytest.approx(np.mean(values))
+
+
 def test_label_figures_by_hand(tables: dict[str, pl.DataFrame]) -> None:
     joined = (
         tables["decisions"]
@@ -171,8 +201,10 @@ def test_a_change_that_holds_in_other_kinds_of_text(tables: dict[str, pl.DataFra
 
 def test_every_query_gives_its_estimate(tables: dict[str, pl.DataFrame]) -> None:
     context = pl.SQLContext(tables)
-    found = {**claims(tables, "label:"), **claims(tables, "families:")}
-    assert len(found) == 5
+    found = {
+        **claims(tables, "label:"), **claims(tables, "order:"), **claims(tables, "families:")
+    }  # fmt: skip
+    assert len(found) == 8
     for row in found.values():
         value = context.execute(row["query"], eager=True).item()
         assert value == pytest.approx(row["estimate"], abs=1e-9), row["id"]
@@ -205,10 +237,10 @@ def test_the_share_of_the_label_is_told_where_variance_was_split(
 def test_designs_that_cannot_reach_any_p_make_no_claims() -> None:
     few = asked(WORDED[:4])
     small = {"agents": AGENTS, "prompts": few, "decisions": decisions(few)}
-    assert claims(small, "label:") == {}
+    assert claims(small, "label:") == claims(small, "order:") == {}
     uncrossed = asked(crossed=False)
     made = {"agents": AGENTS, "prompts": uncrossed, "decisions": decisions(uncrossed)}
-    assert claims(made, "label:") == {}
+    assert claims(made, "label:") == claims(made, "order:") == {}
     only = few.filter(pl.col("family").is_in(["structured", "wordings", "poetic"]))
     assert claims({**small, "prompts": only, "decisions": decisions(only)}, "families:") == {}
 

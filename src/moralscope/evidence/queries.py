@@ -153,12 +153,25 @@ def trained_sizes(agent: str) -> str:
     )
 
 
-def label_lean(agent: str, game: str, labels: tuple[str, str], texts: Sequence[str]) -> str:
-    """Log-odds of defecting under the first assignment minus the second, over crossed texts."""
+def lean(family: str, agent: str, game: str, labels: tuple[str, str], texts: Sequence[str]) -> str:
+    """Log-odds of defecting, over crossed texts: a difference within each text.
+
+    ``label``: under the first assignment minus the second; ``order``: with the label of defecting
+    named first minus named last.
+    """
     first, second = (text(name) for name in labels)
+    cooperate, defect = labels[0].split("/")
+    # Order 0 names the label first that is first by the alphabet.
+    last = int(cooperate < defect)
+    more = f"prompts.labels = {first}"
+    if family == "order":
+        more = (
+            f"(prompts.labels = {first} AND prompts.option_order = {last}) OR "
+            f"(prompts.labels = {second} AND prompts.option_order = {1 - last})"
+        )
     return _mean_over(
         "prompts.template",
-        f"SELECT prompts.template, AVG(CASE WHEN prompts.labels = {first} THEN "
+        f"SELECT prompts.template, AVG(CASE WHEN {more} THEN "
         "2.0 * decisions.log_odds ELSE -2.0 * decisions.log_odds END) AS m FROM decisions "
         f"JOIN prompts ON decisions.prompt = prompts.prompt WHERE decisions.agent = {text(agent)} "
         f"AND prompts.labels IN ({first}, {second}) "

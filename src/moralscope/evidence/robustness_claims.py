@@ -1,11 +1,15 @@
-"""Does it hold however the question is put? Labels and kinds of text as tested claims.
+"""Does it hold however the question is put? Labels, orders and kinds of text as tested claims.
 
-Two families of claims, whose unit is the *text*: prompts of one text are variants of one question.
+Three families of claims, whose unit is the *text*: prompts of one text are variants of one
+question.
 
 ``label:AGENT``     the word itself. Per text, the log-odds of defecting where defecting is called
                     by the second label minus those where it is called by the first, mean over
                     states and orders, each asked both ways. An agent to which a label is a mere
                     name has zero.
+``order:AGENT``     the place itself. Per text, the log-odds of defecting where defecting is named
+                    first among the options minus those where cooperating is, mean over states and
+                    labels. An agent that does not care which option it reads first has zero.
 ``families:AGENT``  other kinds of text: prose, a story without points, the dilemma by name. Per
                     text, the change from base in log-odds of defecting, mean over its prompts.
 
@@ -51,7 +55,8 @@ GAME = "IPD"
 OTHER_KINDS = ("unstructured", "poetic", "explicit")
 """Families that put the same choice into other kinds of text."""
 
-_CELL = ("template", "own_previous", "opponent_previous", "option_order")
+_VARIED = {"label": "labels", "order": "option_order"}
+_CELL = ("template", "own_previous", "opponent_previous", *_VARIED.values())
 _FLIPS = "sign-flips of texts, max-T over {tests}; null: symmetric about zero"
 
 
@@ -75,14 +80,14 @@ class Said:
 
 
 def robustness_findings(setting: Setting) -> Iterator[Finding]:
-    """What labels do to each agent, and what training did in other kinds of text."""
+    """What labels and orders do to each agent, and what training did in other kinds of text."""
     if not setting.has("agents", "prompts", "decisions"):
         return
-    yield from _label_findings(setting)
+    yield from _lean_findings(setting)
     yield from _family_findings(setting)
 
 
-def _label_findings(setting: Setting) -> Iterator[Finding]:
+def _lean_findings(setting: Setting) -> Iterator[Finding]:
     agents = setting.tables["agents"]
     models = agents.filter(pl.col("kind") != "policy").get_column("agent").to_list()
     rows = _scored(setting, models)
@@ -98,31 +103,43 @@ def _label_findings(setting: Setting) -> Iterator[Finding]:
     if pair is None:
         return
     asked = plain.filter(pl.col("labels").is_in(pair))
-    texts = _crossed(asked)
-    if len(texts) < units_to_differ_from_zero(setting.alpha):
-        return
-    sign = pl.when(pl.col("labels") == pair[0]).then(2.0).otherwise(-2.0)
-    values = asked.filter(pl.col("template").is_in(texts)).with_columns(
-        value=sign * pl.col("log_odds")
-    )
-    names: list[str] = asked.get_column("agent").unique(maintain_order=True).to_list()
-    first, second = pair[0].split("/")
-    said = [
-        Said(
-            f"label:{name}",
-            (name,),
-            (
-                f"{name} leans to the word {second}, whatever it means",
-                f"{name} leans to the word {first}, whatever it means",
-            ),
-            f"The log-odds of defecting of {name} were compared where defecting is called "
-            f"{second} and where it is called {first}",
-            queries.label_lean(name, GAME, pair, texts),
-            _margin(setting, values, name),
+    cooperate, defect = pair[0].split("/")
+    given = pl.col("labels") == pair[0]
+    # Order 0 names the label first that is first by the alphabet.
+    last = pl.col("option_order") == int(cooperate < defect)
+    for family, more in (("label", given), ("order", given == last)):
+        texts = _crossed(asked, _VARIED[family])
+        if len(texts) < units_to_differ_from_zero(setting.alpha):
+            continue
+        signed_twice = pl.when(more).then(2.0).otherwise(-2.0) * pl.col("log_odds")
+        values = asked.filter(pl.col("template").is_in(texts)).with_columns(value=signed_twice)
+        said = [
+            Said(
+                f"{family}:{name}",
+                (name,),
+                *_lean(family, name, (cooperate, defect)),
+                queries.lean(family, name, GAME, pair, texts),
+                _margin(setting, values, name),
+            )
+            for name in asked.get_column("agent").unique(maintain_order=True).to_list()
+        ]
+        yield from _tested(setting, family, matrix(values, "template", "agent", "value"), said)
+
+
+def _lean(family: str, name: str, words: tuple[str, str]) -> tuple[tuple[str, str], str]:
+    """What a lean says where it is above zero and below, and the sentence that only reports."""
+    compared = f"The log-odds of defecting of {name} were compared where defecting is"
+    if family == "order":
+        found = (
+            f"{name} leans to the option that is named first, whatever it means",
+            f"{name} leans to the option that is named last, whatever it means",
         )
-        for name in names
-    ]
-    yield from _tested(setting, "label", matrix(values, "template", "agent", "value"), said)
+        return found, f"{compared} named first and where cooperating is"
+    found = (
+        f"{name} leans to the word {words[1]}, whatever it means",
+        f"{name} leans to the word {words[0]}, whatever it means",
+    )
+    return found, f"{compared} called {words[1]} and where it is called {words[0]}"
 
 
 def _labels(rows: pl.DataFrame) -> tuple[str, str] | None:
@@ -136,14 +153,15 @@ def _labels(rows: pl.DataFrame) -> tuple[str, str] | None:
     return None
 
 
-def _crossed(rows: pl.DataFrame) -> list[str]:
-    """Texts that every agent was asked under both assignments, cell by cell, in order."""
-    cells = rows.group_by("agent", *_CELL, maintain_order=True).agg(pl.col("labels").n_unique())
+def _crossed(rows: pl.DataFrame, varied: str) -> list[str]:
+    """Texts that every agent was asked at both levels of a column, cell by cell, in order."""
+    cell = [column for column in _CELL if column != varied]
+    cells = rows.group_by("agent", *cell, maintain_order=True).agg(pl.col(varied).n_unique())
     texts = cells.group_by("template", maintain_order=True).agg(
-        pl.col("labels").min(), pl.col("agent").n_unique()
+        pl.col(varied).min(), pl.col("agent").n_unique()
     )
     everyone = rows.n_unique("agent")
-    kept = texts.filter(pl.col("labels") == 2, pl.col("agent") == everyone)
+    kept = texts.filter(pl.col(varied) == 2, pl.col("agent") == everyone)
     return kept.get_column("template").to_list()
 
 
@@ -215,7 +233,7 @@ def _tested(setting: Setting, family: str, units: Units, said: Sequence[Said]) -
             f"{signed(mean)} nats on average over {n} texts ({between(interval)}, adjusted "
             f"{probability(p_adjusted)})"
         )
-        share = _share(setting, claim.agents[0]) if family == "label" else ""
+        share = _share(setting, claim.agents[0], family) if family in _VARIED else ""
         yield Finding(
             id=claim.id,
             found=f"{claim.found[0 if mean > 0 else 1]}: {figures}.{share}",
@@ -245,13 +263,13 @@ def _tested(setting: Setting, family: str, units: Units, said: Sequence[Said]) -
         )
 
 
-def _share(setting: Setting, agent: str) -> str:
-    """How much of the agent's variance the label has part in, where that was split."""
+def _share(setting: Setting, agent: str, factor: str) -> str:
+    """How much of the agent's variance a factor has part in, where that was split."""
     if not setting.has("variance"):
         return ""
     shares = (
         setting.tables["variance"]
-        .filter(pl.col("agent") == agent, pl.col("factor") == "label")
+        .filter(pl.col("agent") == agent, pl.col("factor") == factor)
         .get_column("total_share")
         .drop_nulls()
         .to_list()
@@ -259,6 +277,6 @@ def _share(setting: Setting, agent: str) -> str:
     if len(shares) != 1:
         return ""
     return (
-        f" The label and its interactions make up {100 * shares[0]:.0f}% of the variance of its "
+        f" The {factor} and its interactions make up {100 * shares[0]:.0f}% of the variance of its "
         "decisions over wordings, orders, labels and states."
     )
