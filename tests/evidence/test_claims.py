@@ -141,6 +141,33 @@ def test_the_detectable_effect_is_that_of_the_corrected_level(
     assert words in str(made["change:hybrid"]["statement"])
 
 
+def test_wordings_that_disagree_are_told(sound: synthetic.Tables) -> None:
+    """An agent that goes by place changes one way in one wording and the other way in the next."""
+    asked = sound["prompts"].select("prompt", "template", "labels")
+    d = sound["decisions"].join(asked, on="prompt")
+    place = pl.when(pl.col("template") == "w0").then(3.0).otherwise(-2.4)
+    word = pl.when(pl.col("labels") == synthetic.LABELS[0]).then(2.0).otherwise(-2.0)
+    placed = d.with_columns(
+        pl.when(pl.col("agent") == "hybrid")
+        .then(pl.col(c) + place + word).otherwise(pl.col(c)).alias(c)
+        for c in ("log_odds", "fingerprint_log_odds")
+    )  # fmt: skip
+    own = {a: placed.filter(pl.col("agent") == a) for a in ("hybrid", "base")}
+    changes = own["hybrid"].with_columns(m=own["hybrid"]["log_odds"] - own["base"]["log_odds"])
+    means = dict(changes.group_by("template").agg(pl.col("m").mean()).iter_rows())
+    told = f"{means['w0']:+.3g} nats in w0, {means['w1']:+.3g} nats in w1"
+    kept = placed.drop("template", "labels")
+    made = claims({**only(sound, "agents", "prompts"), "decisions": kept})
+    said = {name: str(row["statement"]) for name, row in made.items()}
+    assert f"The wordings disagree: {told}." in said["change:hybrid"]
+    assert "disagree" in said[f"change:hybrid:{synthetic.LABELS[0]}"]
+    assert "disagree" not in said["change:game"]
+    assert (
+        f"but the wordings disagree by themselves ({told}), so that neither the label nor the "
+        "option explains it alone." in said["labels:hybrid"]
+    )
+
+
 def test_a_label_learner_is_seen(sound: synthetic.Tables) -> None:
     """A change that reverses when labels are swapped: no change overall, a label all the same."""
     d = sound["decisions"].join(sound["prompts"].select("prompt", "labels"), on="prompt")
@@ -154,6 +181,7 @@ def test_a_label_learner_is_seen(sound: synthetic.Tables) -> None:
     row = made["labels:hybrid"]
     assert row["verdict"] == "supported"
     assert "reverses when the labels are swapped" in str(row["statement"])
+    assert "it follows the label more than the option" in str(row["statement"])
     assert row["estimate"] < 0
     assert made["change:hybrid"]["verdict"] == NOISE
     assert made[f"change:hybrid:{synthetic.LABELS[0]}"]["verdict"] == "supported"

@@ -39,6 +39,7 @@ from moralscope.evidence.ledger import (
 )
 from moralscope.evidence.resampling import Array, max_t
 from moralscope.evidence.units import Units, inference_family, matrix, on_family, paired
+from moralscope.evidence.wordings import disagreement
 
 _UNDER_LABELS = "agents under label assignments"
 SIGN_FLIPS = "sign-flips of scenarios, max-T over {family}; null: symmetric about zero"
@@ -49,7 +50,7 @@ class Behaviour:
     """Log-odds on one prompt family, ready for comparison.
 
     Attributes:
-        rows: decisions with ``scenario`` and ``labels``.
+        rows: decisions with ``scenario``, ``labels`` and ``template``.
         family: the prompt family.
         toward: what the positive option is, after "inclined".
         trained: trained agents with defined log-odds.
@@ -99,7 +100,10 @@ def behaviour(setting: Setting) -> Behaviour | None:
     family = inference_family(prompts, decisions.get_column("prompt"))
     if family is None:
         return None
-    rows = on_family(decisions, prompts, family)
+    named_texts = prompts.select("prompt", "template")
+    rows = on_family(decisions, prompts, family).join(
+        named_texts, on="prompt", how="left", maintain_order="left"
+    )
     open_ones = Counter(rows.filter(pl.col("log_odds").is_null()).get_column("agent").to_list())
     asked = Counter(rows.get_column("agent").to_list())
     scored = set(asked) - set(open_ones)
@@ -247,7 +251,9 @@ def _sentences(
     first, second = contrast.first, contrast.second
     asserted = f"{first} is {more} inclined {found.toward} than {second}: its log-odds differ by"
     observed = f"The log-odds of {first} differ from those of {second} by"
-    return f"{asserted} {figures}.", f"{observed} {figures}."
+    apart = disagreement(found.rows, first, second, contrast.labels)
+    note = "" if apart is None else f" The wordings disagree: {apart}."
+    return f"{asserted} {figures}.{note}", f"{observed} {figures}.{note}"
 
 
 def _label_findings(setting: Setting, found: Behaviour) -> Iterator[Finding]:
@@ -305,13 +311,19 @@ def _keeps_sign(
         f"{signed(e)} nats under {name}" for e, name in zip(estimates, labels, strict=True)
     )
     agent, base = agents
-    kept = estimates[0] * estimates[1] > 0.0
-    judged = (
-        f"The change of {agent} from {base} keeps its sign when the labels are swapped: {figures}."
-        if kept
-        else f"The change of {agent} from {base} reverses when the labels are swapped ({figures}): "
-        "on these prompts it follows the label more than the option."
-    )
+    change = f"The change of {agent} from {base}"
+    apart = disagreement(found.rows, agent, base)
+    if estimates[0] * estimates[1] > 0.0:
+        note = "" if apart is None else f" The wordings disagree: {apart}."
+        judged = f"{change} keeps its sign when the labels are swapped: {figures}.{note}"
+    else:
+        meaning = (
+            "on these prompts it follows the label more than the option."
+            if apart is None
+            else f"but the wordings disagree by themselves ({apart}), so that neither the label "
+            "nor the option explains it alone."
+        )
+        judged = f"{change} reverses when the labels are swapped ({figures}): {meaning}"
     return replace(
         both[weakest],
         id=name,
