@@ -158,8 +158,8 @@ def test_who_does_most_must_lead_everybody(made: Rows) -> None:
     clear = made["most:wordings.IPD:forgiveness"]
     assert clear["verdict"] == "supported"
     assert str(clear["statement"]).startswith(
-        "Of 3 agents kind cooperates most after it cooperated and the other defected; its lead "
-        "over the next, guilty: +0."
+        "Of 3 trained agents kind cooperates most after it cooperated and the other defected; its "
+        "lead over the next, guilty: +0."
     )
     # Both cooperate alike after the other cooperated: a leader there is a leader by chance.
     open_race = {"base": kind(0.0), "first": kind(1.0), "second": kind(1.0), "third": kind(-2.0)}

@@ -318,12 +318,12 @@ def _keeps_sign(
         judged = f"{change} keeps its sign when the labels are swapped: {figures}.{note}"
     else:
         meaning = (
-            "on these prompts it follows the label more than the option."
+            ": on these prompts it follows the label more than the option."
             if apart is None
-            else f"but the wordings disagree by themselves ({apart}), so that neither the label "
+            else f", but the wordings disagree by themselves ({apart}), so that neither the label "
             "nor the option explains it alone."
         )
-        judged = f"{change} reverses when the labels are swapped ({figures}): {meaning}"
+        judged = f"{change} reverses when the labels are swapped ({figures}){meaning}"
     return replace(
         both[weakest],
         id=name,

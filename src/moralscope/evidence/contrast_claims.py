@@ -324,10 +324,10 @@ def _most(setting: Setting, design: Design, cases: Sequence[Case]) -> Iterator[F
     yield replace(
         made,
         id=f"most:{design.family}.{design.game}:{contrast.name}",
-        found=f"Of {len(agents)} agents {leader} cooperates most {where}; its lead over "
+        found=f"Of {len(agents)} trained agents {leader} cooperates most {where}; its lead over "
         f"the next, {other}: {figures}",
-        observed=f"{leader} has the highest mean cooperation of {len(agents)} agents {where}, "
-        f"which need not be more than chance; its lead over the next, {other}: {figures}",
+        observed=f"{leader} has the highest mean cooperation of {len(agents)} trained agents "
+        f"{where}, which need not be more than chance; its lead over the next, {other}: {figures}",
         consulted=consult(
             setting,
             agents,
