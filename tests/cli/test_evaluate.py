@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import shutil
 import sys
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +17,7 @@ from moralscope.models.libraries import transformers
 from moralscope.studies import Study
 from moralscope.studies.compose import compose_evaluation
 from moralscope.studies.evaluation import PARTS
+from moralscope.studies.plan import make_plan
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "models"))
 
@@ -144,22 +144,20 @@ def test_the_same_command_computes_nothing_again(
     evaluated: Evaluated, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setenv("MORALSCOPE_CACHE", str(evaluated.cache))
+    # The report, which is written anew each time, is not what is asked about here.
+    monkeypatch.setattr("moralscope.cli.studying.write_report", lambda run: int(not run.is_dir()))
     capsys.readouterr()
     assert main(evaluated.words) == 0
     stages = len((evaluated.out / "logs" / "stages.log").read_text().splitlines())
     assert f"{stages} of them cached" in capsys.readouterr().out
 
 
-def test_the_published_protocol_alone(
-    evaluated: Evaluated, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("MORALSCOPE_CACHE", str(tmp_path / "cache"))
-    shutil.copytree(evaluated.cache, tmp_path / "cache", dirs_exist_ok=True)
-    words = ["evaluate", "base", "--protocol", "paper", "--games", "IPD"]
-    words = [*words, "--out", str(tmp_path / "run"), "--dry-run"]
-    assert main([*words, "--base", str(evaluated.adapter.parents[0] / "none")]) == 2
-    study = compose(("policy:tit-for-tat",), protocol="paper")
+def test_the_published_protocol_alone(evaluated: Evaluated, tiny_folder: Path) -> None:
+    study = compose((str(evaluated.adapter),), base=str(tiny_folder), protocol="paper")
     assert study.evaluation.parts == ("paper",)
+    assert {task.stage.name for task in make_plan(study)} == {
+        "prompts", "agents", "decide-base", "decide-tuned", "behaviour", "evaluation", "evidence",
+    }  # fmt: skip
 
 
 WANTED: dict[str, object] = {
