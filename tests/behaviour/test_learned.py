@@ -131,10 +131,14 @@ def test_a_wording_trained_on_is_compared_with_its_mirror(world: Any) -> None:
     pair = TrainedOn(
         ("wordings",), ("letter", "letter-mirrored"), (world.same, world.swapped), ("none",)
     )
-    only = pl.col("template").is_in(["letter", "letter-mirrored", "duel"])
-    prompts = world.prompts(mirrored=True).filter(only)
+    names = ["letter", "letter-mirrored", "duel", "duel-mirrored"]
+    prompts = world.prompts(mirrored=True).filter(pl.col("template").is_in(names))
     assert verdict(world, world.learner(mention=2.0), pair, prompts)[0] == "order"
     assert verdict(world, world.learner(move=2.0), pair, prompts)[0] == "move"
+    # One wording speaks of itself alone.
+    one = prompts.filter(pl.col("template") != "duel-mirrored")
+    assert verdict(world, world.learner(mention=2.0), pair, one)[0] == "undecided"
+    assert verdict(world, world.learner(move=2.0), pair, one)[0] == "move"
 
 
 def test_turning_round_under_both_controls_is_undecided(world: Any) -> None:

@@ -200,7 +200,7 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
          "one slash between them"),
         (["base", "--words", "a/b/c"], "This is not a pair of labels", "one slash"),
         (["base", "--labels", "X/Y"], "published protocol needs its own labels", "paper out"),
-        (["base", "--games", "IPD,IDP"], "no game of this name seen: IDP", "IPD"),
+        (["base", "--games", "IPD,IDP"], "no game of this name seen: IDP", "did you mean 'IPD'"),
         (["absent/folder/x"], "There is no such agent", "check the path"),
         (["policy:"], "There is no such agent seen: policy:", "write policy:STRATEGY"),
         (["=policy:random"], "There is no such agent", "NAME=policy:STRATEGY"),

@@ -74,3 +74,4 @@ def test_callers_who_know_only_builtins_catch_them(kind: str, builtin: type[Exce
 def test_the_nearest_name_is_suggested():
     assert nearest("agnets", ["agents", "prompts"]) == "did you mean 'agents'"
     assert nearest("zzz", ["prompts", "agents"]) == "use one of agents, prompts"
+    assert nearest("idp", ["IVD", "IPD", "ICD"]) == "did you mean 'IPD'"

@@ -123,9 +123,10 @@ def test_units_are_texts_and_the_floor_is_theirs(made: Rows) -> None:
 
 
 def test_four_texts_cannot_carry_a_level(made: Rows) -> None:
-    row = made["contrast:scenarios.IPD:forgiveness:kind"]
-    assert row["verdict"] == "not identified by this design"
-    assert "with 4 texts no data can give a p below 0.125" in str(row["statement"])
+    # A level in one situation, of four texts, is in the table alone; differences are claims.
+    assert "contrast:scenarios.IPD:forgiveness:kind" not in made
+    assert "contrast:scenarios.IPD:betrayal_response:kind" in made
+    assert "contrast:scenarios.IPD:cooperation:kind" in made  # over all twenty
     few = claims(planted.build({"base": kind(0.0), "kind": kind(1.0)}, texts=5))
     row = few["contrast:wordings.IPD:cooperation:kind"]
     assert row["verdict"] == "not identified by this design"

@@ -77,6 +77,8 @@ def refusal(folder: Path, text: str) -> str:
          "names a scripted policy, which has nothing inside", "use"),
         (BASE + "evaluation: {games: [IDP]}\n", "no game of this name. Seen: IDP", ""),
         (BASE + "evaluation: {opponents: [tit-for-tot]}\n", "tit-for-tot", "tit-for-tat"),
+        (BASE + "evaluation: {parts: [paper], games: [IVD]}\n",
+         "None of the games is among those of the published protocol. Seen: IVD", "name one"),
         (BASE + "evaluation: {opponents: [gradual]}\n", "takes part in tournaments only",
          "name it among the strategies"),
         (BASE + "evaluation: {strategies: [tit-for-tot]}\n", "no classical strategy of this name",

@@ -19,6 +19,7 @@ from __future__ import annotations
 
 import itertools
 import math
+from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
@@ -125,8 +126,9 @@ def contrast_claims(setting: Setting) -> Iterator[Finding]:
         every = [
             (*pair, measure(design, decisions, pair)) for pair in itertools.combinations(trained, 2)
         ]
-        yield from _family(setting, design, "contrast", _cases(design, OWN, alone))
-        yield from _family(setting, design, "contrast-change", _cases(design, CHANGED, beside))
+        own, changed = (_settled(setting, design, names) for names in (OWN, CHANGED))
+        yield from _family(setting, design, "contrast", _cases(design, own, alone))
+        yield from _family(setting, design, "contrast-change", _cases(design, changed, beside))
         for contrast in design.contrasts:
             if contrast.name in MOST:
                 yield from _most(setting, design, _cases(design, [contrast.name], every))
@@ -137,6 +139,29 @@ def _worth(setting: Setting, design: Design) -> bool:
         return False
     texts = design.prompts.get_column("unit").n_unique()
     return design.family in ALWAYS or sign_flip_floor(texts) < setting.alpha
+
+
+def _settled(setting: Setting, design: Design, names: Sequence[str]) -> list[str]:
+    """The named contrasts that the texts of a design can settle at all.
+
+    A level in one situation rests on the texts of that situation alone, which are few.
+    """
+    if design.paired:
+        return list(names)
+    asked = design.prompts.unique(["cell", "unit"]).get_column("cell").to_list()
+    texts = Counter[str](asked)
+    return [
+        contrast.name
+        for contrast in design.contrasts
+        if contrast.name in names
+        and not (
+            contrast.is_level
+            and sign_flip_floor(
+                sum(texts[c] for c, w in zip(contrast.cells, contrast.weights, strict=True) if w)
+            )
+            >= setting.alpha
+        )
+    ]
 
 
 def _cases(

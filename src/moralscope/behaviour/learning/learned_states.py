@@ -175,16 +175,19 @@ def _mirrors_turn(patterns: Sequence[Pattern]) -> bool:
 def opposite_mirrors(kept: Mapping[tuple[str, str], bool | None]) -> bool:
     """Whether wordings and their mirrors have opposite signs wherever both are clear.
 
-    Of many pairs a few differ by chance, so one at least must turn round and none may keep.
+    Of many pairs a few differ by chance: two wordings at least must turn round, each under some
+    label assignment, and none may keep. One wording says something about itself alone.
 
     Args:
         kept: by wording and label assignment, whether the sign of the reference is kept.
     """
     pairs = [
-        {sign, kept.get((mirror_of(template), labels))} for (template, labels), sign in kept.items()
+        (frozenset({template, mirror_of(template)}), {sign, kept.get((mirror_of(template), labels))})
+        for (template, labels), sign in kept.items()
     ]
-    clear = [pair for pair in pairs if None not in pair]
-    return bool(clear) and all(pair == {True, False} for pair in clear)
+    clear = [(wording, pair) for wording, pair in pairs if None not in pair]
+    turned = {wording for wording, pair in clear if pair == {True, False}}
+    return len(turned) > 1 and all(pair == {True, False} for _, pair in clear)
 
 
 def _against(patterns: Sequence[Pattern], words: Mapping[str, str]) -> list[str]:
