@@ -92,5 +92,11 @@ def nearest(name: str, choices: Iterable[str]) -> str:
     "did you mean 'agents'"
     """
     known = sorted(choices)
-    close = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
-    return f"did you mean {close[0]!r}" if close else f"use one of {', '.join(known)}"
+    folded = {each.casefold(): each for each in reversed(known)}
+    written = name.casefold()
+    close = difflib.get_close_matches(written, folded, n=3, cutoff=0.5)
+    if not close:
+        return f"use one of {', '.join(known)}"
+    # Two letters that changed places are likelier than another letter.
+    best = next((each for each in close if sorted(each) == sorted(written)), close[0])
+    return f"did you mean {folded[best]!r}"

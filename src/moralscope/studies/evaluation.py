@@ -103,7 +103,20 @@ class EvaluationChoice(Frozen):
                 allowed="action3 and action4 among evaluation.labels",
                 remedy="add [action3, action4], or leave the part paper out",
             )
+        if self.parts == ("paper",) and not self.paper_games:
+            raise ConfigError(
+                "None of the games is among those of the published protocol",
+                seen=", ".join(self.games),
+                allowed=", ".join(PAPER_GAMES),
+                remedy="name one of them",
+            )
         return self
+
+    @property
+    def paper_games(self) -> tuple[str, ...]:
+        """The games of the published protocol that are among those asked for."""
+        names = {get_game(game).name for game in self.games}
+        return tuple(game for game in PAPER_GAMES if game in names)
 
     def wants(self, *parts: Part) -> bool:
         """Whether any of these parts was asked for."""

@@ -16,7 +16,7 @@ from moralscope.behaviour.playing.pairs import (
     play_table,
     price_of_morality_table,
 )
-from moralscope.behaviour.playing.protocol import PAPER_GAMES, replayed
+from moralscope.behaviour.playing.protocol import replayed
 from moralscope.behaviour.playing.regret import action_shares_table, regret_table
 from moralscope.behaviour.playing.spreading import dynamics_table, fixation_table
 from moralscope.behaviour.playing.tournaments import (
@@ -67,8 +67,7 @@ def _in_games(study: Study, tables: Mapping[str, pl.DataFrame]) -> Iterator[Name
         yield "regret", regret_table(policies, wanted.opponents)
         yield "action_shares", action_shares_table(policies, wanted.opponents)
     if wanted.wants("paper"):
-        games = tuple(game for game in PAPER_GAMES if game in wanted.games)
-        paper = replayed(policies, games=games, seed=study.seed)
+        paper = replayed(policies, games=wanted.paper_games, seed=study.seed)
         yield "moves", paper.moves
         yield "regret", paper.regret
         yield "action_shares", paper.action_shares
