@@ -6,8 +6,8 @@ thing, both intervals off zero. That thing is named:
 
 - *label*: the label assignment, under the same wording and table order;
 - *order*: which move is mentioned first, between a wording without a payoff table and its mirror:
-  one such pair turns round at least, and none keeps its sign. A rearranged table may turn the
-  agent round as well, since it mentions the moves the other way round;
+  two such wordings turn round at least, and none keeps its sign. A rearranged table may turn
+  the agent round as well, since it mentions the moves the other way round;
 - *layout*: the order of the payoff table, where order of mention does not explain it;
 - *move*: nothing does, the change keeps its sign, interval off zero, in every row of every
   control, and no control is missing;
