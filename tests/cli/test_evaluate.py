@@ -10,7 +10,7 @@ from pathlib import Path
 import polars as pl
 import pytest
 
-from moralscope.cli.evaluating import warn_of_labels
+from moralscope.cli.evaluating import warn_of_labels, warn_of_reference
 from moralscope.cli.main import main
 from moralscope.core.tables import from_rows, read_table, write_table
 from moralscope.models.libraries import transformers
@@ -258,3 +258,23 @@ def test_labels_that_an_agent_was_not_trained_with_are_warned_of(
     write_table("gates", from_rows("gates", rows), here / "tables")
     warn_of_labels(here)
     assert capsys.readouterr().err == "Warning, mine: It was trained with X/Y.\n"
+
+
+def test_labels_that_are_not_the_reference_are_warned_of(
+    here: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    warn_of_reference(here, ("X", "Y"))  # without adapters there is no such table
+    (here / "tables").mkdir()
+    rows = [
+        {"agent": agent, "known": known, "families": "structured", "templates": "structured",
+         "labels": labels, "table_orders": "original", "games": "IPD"}
+        for agent, known, labels in (
+            ("mine", True, "X/Y,Y/X"), ("other", True, "A/B"), ("unknown", False, "C/D"),
+        )
+    ]  # fmt: skip
+    write_table("trained_on", from_rows("trained_on", rows), here / "tables")
+    warn_of_reference(here, ("Y", "X"))
+    said = capsys.readouterr().err
+    assert said.startswith("Warning, other: It was trained with A/B, but Y/X are the labels")
+    assert said.endswith("Give --words A/B.\n")
+    assert said.count("Warning") == 1
