@@ -182,7 +182,10 @@ def opposite_mirrors(kept: Mapping[tuple[str, str], bool | None]) -> bool:
         kept: by wording and label assignment, whether the sign of the reference is kept.
     """
     pairs = [
-        (frozenset({template, mirror_of(template)}), {sign, kept.get((mirror_of(template), labels))})
+        (
+            frozenset({template, mirror_of(template)}),
+            {sign, kept.get((mirror_of(template), labels))},
+        )
         for (template, labels), sign in kept.items()
     ]
     clear = [(wording, pair) for wording, pair in pairs if None not in pair]
