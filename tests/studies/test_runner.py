@@ -65,7 +65,8 @@ def test_every_table_follows_its_schema_and_speaks_of_the_same_things(finished: 
     tables = {p.stem: read_table(p.stem, folder) for p in folder.iterdir()}
     assert set(tables) == {
         "agents", "prompts", "training", "diagnostics", "decisions", "policy", "cooperation",
-        "transfer", "learned", "lens", "lens_controls", "stabilisation", "stabilisation_summary",
+        "transfer", "transfer_states", "trained_on", "learned", "lens", "lens_controls",
+        "stabilisation", "stabilisation_summary",
         "attribution", "completeness", "patching", "controls", "gates", "claims",
     } <= set(SCHEMAS)  # fmt: skip
     agents, prompts = set(tables["agents"]["agent"]), set(tables["prompts"]["prompt"])
