@@ -8,6 +8,7 @@ from typing import Annotated, Literal, get_args
 
 from pydantic import Field, model_validator
 
+from moralscope.behaviour.playing.protocol import PAPER_GAMES
 from moralscope.core.agents import Frozen
 from moralscope.core.decision import Prompt, PromptSet
 from moralscope.core.errors import ConfigError
@@ -15,6 +16,7 @@ from moralscope.games import GAMES, OPPONENTS, get_game, get_opponent, structure
 from moralscope.games.asking.family_files import read_family
 from moralscope.games.asking.framing import framings
 from moralscope.games.asking.robustness import (
+    UNTRAINED,
     generalisation_prompts,
     one_order,
     robustness_prompts,
@@ -36,9 +38,8 @@ Part = Literal[
     "side_effects",
 ]
 PARTS: tuple[Part, ...] = get_args(Part)
-PAPER_GAMES: tuple[str, ...] = ("IPD", "ISH", "ICN", "BOS", "ICD")
-"""The games that the published protocol evaluates."""
-PAPER_LABELS = ("action3", "action4")
+PAPER_LABELS = UNTRAINED
+"""The labels of the published protocol, in the assignment that it asks."""
 
 _IN_GAMES: frozenset[Part] = frozenset({"generalisation", "regret", "play", "tournament", "paper"})
 _IN_WORDS: frozenset[Part] = frozenset({"contrasts", "robustness", "similarity"})

@@ -47,11 +47,12 @@ from moralscope.core.decision import Move
 from moralscope.core.errors import TableError
 from moralscope.core.tables import conform, from_rows
 from moralscope.games.asking.prompts import CLUSTER_GAMES
+from moralscope.games.asking.robustness import UNTRAINED
 from moralscope.games.matrices import get_game
 
 Array = NDArray[np.float64]
 
-PAPER_LABELS = "action3/action4"
+PAPER_LABELS = "/".join(UNTRAINED)
 """The labels of the published evaluation, which no agent was trained with."""
 
 PAPER_GAMES = CLUSTER_GAMES
