@@ -9,10 +9,12 @@ and ``decisions_from_log`` turns the log that it leaves into the package's own t
 an extra of the package and nothing else in the package imports it.
 """
 
+import importlib
+
 from moralscope.core.errors import DependencyError
 
 try:
-    import inspect_ai as _inspect_ai
+    importlib.import_module("inspect_ai")
 except ModuleNotFoundError as cause:
     raise DependencyError(
         "Inspect AI is not installed",
@@ -25,11 +27,7 @@ from moralscope.behaviour.inspecting.asking import PROMPT_SETS, prompts_without_
 from moralscope.behaviour.inspecting.reading import LogTables, decisions_from_log
 from moralscope.behaviour.inspecting.task import decisions, reading_scorer
 
-INSPECT_VERSION: str = _inspect_ai.__version__
-"""The release of Inspect AI that is installed."""
-
 __all__ = [
-    "INSPECT_VERSION",
     "PROMPT_SETS",
     "LogTables",
     "decisions",
