@@ -15,9 +15,9 @@ from numpy.typing import NDArray
 from scipy import special
 
 from moralscope.behaviour.varying.nearest import distance, jackknife
-from moralscope.evidence.bounded import bounded_interval, combined_interval
 from moralscope.evidence.divergences import alike, apart, divergence_interval, jensen_shannon
-from moralscope.evidence.intervals import Interval, cluster_t
+from moralscope.evidence.statistics.bounded import bounded_interval, combined_interval
+from moralscope.evidence.statistics.intervals import Interval, cluster_t
 
 Array = NDArray[np.float64]
 RUNS = 500

@@ -6,7 +6,7 @@ import pytest
 import synthetic
 
 from moralscope.evidence.claims import make_claims
-from moralscope.evidence.resampling import max_t, permute_labels
+from moralscope.evidence.statistics.resampling import max_t, permute_labels
 
 
 def rng(seed: int) -> np.random.Generator:

@@ -10,7 +10,7 @@ from statsmodels.stats.power import TTestPower
 from moralscope.core.errors import ConfigError, TableError
 from moralscope.core.tables import conform
 from moralscope.evidence.claims import make_claims
-from moralscope.evidence.gates import judge_gates
+from moralscope.evidence.gates.judging import judge_gates
 
 DRAWS = 999
 NOT_IDENTIFIED = "not identified by this design"

@@ -10,7 +10,7 @@ import polars as pl
 
 from moralscope.core.errors import TableError
 from moralscope.core.tables import conform
-from moralscope.evidence.intervals import cluster_t
+from moralscope.evidence.statistics.intervals import cluster_t
 
 STATE = ("own_previous", "opponent_previous")
 """The columns of the one-step memory: the agent's own last move, then the other's."""

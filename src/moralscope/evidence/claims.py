@@ -18,16 +18,16 @@ import polars as pl
 
 from moralscope.core.errors import ConfigError
 from moralscope.core.tables import from_rows
-from moralscope.evidence.attribution_claims import attribution_findings
-from moralscope.evidence.behaviour_claims import behaviour_findings
-from moralscope.evidence.contrast_claims import contrast_claims
-from moralscope.evidence.gates import judge_gates
-from moralscope.evidence.learned_claims import learned_findings
+from moralscope.evidence.findings.attribution import attribution_findings
+from moralscope.evidence.findings.behaviour import behaviour_findings
+from moralscope.evidence.findings.contrasts import contrast_claims
+from moralscope.evidence.findings.learned import learned_findings
+from moralscope.evidence.findings.patching import patching_findings
+from moralscope.evidence.findings.rewards import reward_findings
+from moralscope.evidence.findings.robustness import robustness_findings
+from moralscope.evidence.findings.similarity import similarity_findings
+from moralscope.evidence.gates.judging import judge_gates
 from moralscope.evidence.ledger import GateResult, Setting, claim_row
-from moralscope.evidence.patching_claims import patching_findings
-from moralscope.evidence.reward_claims import reward_findings
-from moralscope.evidence.robustness_claims import robustness_findings
-from moralscope.evidence.similarity_claims import similarity_findings
 from moralscope.evidence.units import checked
 
 

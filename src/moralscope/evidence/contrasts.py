@@ -30,8 +30,8 @@ import numpy as np
 import polars as pl
 
 from moralscope.core.errors import TableError
-from moralscope.evidence.queries import text
-from moralscope.evidence.resampling import Array
+from moralscope.evidence.findings.queries import text
+from moralscope.evidence.statistics.resampling import Array
 
 STATES = ("CC", "CD", "DC", "DD")
 SITUATIONS = ("CC_continue", "CC_temptation", "CD_punished", "DC_exploited", "DD_trapped")

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import polars as pl
 
 from moralscope.core.errors import TableError
-from moralscope.evidence.resampling import permutation_floor, sign_flip_floor
+from moralscope.evidence.statistics.resampling import permutation_floor, sign_flip_floor
 
 MIN_SEEDS = 5
 """Fewest training seeds per reward for a claim about the reward."""

@@ -28,9 +28,9 @@ import polars as pl
 from scipy import special
 
 from moralscope.core.errors import ConfigError, TableError
-from moralscope.evidence.bounded import bounded_interval, bounded_tail
-from moralscope.evidence.intervals import Interval, standard_error, t_upper_tail
-from moralscope.evidence.resampling import Array
+from moralscope.evidence.statistics.bounded import bounded_interval, bounded_tail
+from moralscope.evidence.statistics.intervals import Interval, standard_error, t_upper_tail
+from moralscope.evidence.statistics.resampling import Array
 
 MARGIN = 0.01
 """Nats. Two agents that choose the same option with probability .43 and .57 lie this far apart, and

@@ -15,7 +15,7 @@ import numpy as np
 import polars as pl
 
 from moralscope.core.streams import stream
-from moralscope.evidence.intervals import Interval
+from moralscope.evidence.statistics.intervals import Interval
 from moralscope.evidence.units import Tables
 from moralscope.evidence.verdicts import (
     ARTEFACT,

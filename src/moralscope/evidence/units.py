@@ -16,7 +16,7 @@ import polars as pl
 
 from moralscope.core.errors import TableError
 from moralscope.core.tables import conform
-from moralscope.evidence.resampling import Array
+from moralscope.evidence.statistics.resampling import Array
 
 Tables = Mapping[str, pl.DataFrame]
 

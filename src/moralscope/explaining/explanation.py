@@ -19,7 +19,7 @@ from moralscope.core.decision import PromptSet
 from moralscope.core.errors import ConfigError, MoralscopeError
 from moralscope.core.files import atomic_folder, make_folder, write_bytes, write_text
 from moralscope.core.tables import write_table
-from moralscope.evidence.gates import judge_gates
+from moralscope.evidence.gates.judging import judge_gates
 from moralscope.explaining.drawing import draw, pictures
 from moralscope.explaining.ranking import rank, rankable
 from moralscope.explaining.showing import as_html, as_text

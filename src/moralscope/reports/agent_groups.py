@@ -20,7 +20,7 @@ from dataclasses import dataclass
 import altair as alt
 import polars as pl
 
-from moralscope.evidence.intervals import t_quantile
+from moralscope.evidence.statistics.intervals import t_quantile
 from moralscope.reports.figure import listing
 from moralscope.reports.look import AGENT_COLOURS, BASE_COLOUR, agent_colour
 from moralscope.reports.run import Run

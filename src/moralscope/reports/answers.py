@@ -13,7 +13,7 @@ from typing import Any
 
 import polars as pl
 
-from moralscope.evidence.agreement_gates import GATE, subject_of
+from moralscope.evidence.gates.agreement import GATE, subject_of
 from moralscope.reports.prompts import unseen_characters
 from moralscope.reports.run import Run
 

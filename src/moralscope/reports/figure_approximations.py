@@ -11,7 +11,7 @@ from __future__ import annotations
 import altair as alt
 import polars as pl
 
-from moralscope.evidence.approximation_gates import MIN_CORRELATION, judge_approximations
+from moralscope.evidence.gates.approximation import MIN_CORRELATION, judge_approximations
 from moralscope.reports.arrange import panels
 from moralscope.reports.figure import Absent, Figure, listing
 from moralscope.reports.look import BASE_COLOUR, INK

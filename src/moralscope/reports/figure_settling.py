@@ -18,7 +18,7 @@ from collections.abc import Mapping, Sequence
 import altair as alt
 import polars as pl
 
-from moralscope.evidence.intervals import t_quantile
+from moralscope.evidence.statistics.intervals import t_quantile
 from moralscope.reports.arrange import panels
 from moralscope.reports.figure import Absent, Figure, listing
 from moralscope.reports.figure_lens import with_depth

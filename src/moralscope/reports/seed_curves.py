@@ -17,7 +17,7 @@ from collections.abc import Sequence
 
 import polars as pl
 
-from moralscope.evidence.intervals import t_quantile
+from moralscope.evidence.statistics.intervals import t_quantile
 from moralscope.reports.run import Run
 from moralscope.reports.seed_groups import SeedGroup, has
 

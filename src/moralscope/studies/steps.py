@@ -26,7 +26,7 @@ from moralscope.core.progress import Progress
 from moralscope.core.schemas import SCHEMAS
 from moralscope.core.tables import conform, read_table, write_table
 from moralscope.evidence.claims import make_claims
-from moralscope.evidence.gates import judge_gates
+from moralscope.evidence.gates.judging import judge_gates
 from moralscope.models.tables import agents_table, decisions_table, prompts_table
 from moralscope.studies.catalogue import asked_prompts, fingerprint_prompts
 from moralscope.studies.study import Study, known_training, loaded_adapters, training_config

@@ -16,8 +16,8 @@ from moralscope.core.errors import AgentError, ConfigError, EvidenceError, SiteE
 from moralscope.core.site import Site, parse_site
 from moralscope.core.streams import stream
 from moralscope.core.tables import conform, from_rows
-from moralscope.evidence.approximation_gates import rank_by
-from moralscope.evidence.gates import judge_gates
+from moralscope.evidence.gates.approximation import rank_by
+from moralscope.evidence.gates.judging import judge_gates
 from moralscope.mechanisms.approximation.gradients import activity_of, attribution_patching
 from moralscope.mechanisms.approximation.tables import (
     METHODS,

@@ -7,8 +7,8 @@ from worlds import clean_runs
 
 from moralscope.core.agents import AgentSpec
 from moralscope.core.streams import stream
-from moralscope.evidence.approximation_gates import rank_by
-from moralscope.evidence.gates import judge_gates
+from moralscope.evidence.gates.approximation import rank_by
+from moralscope.evidence.gates.judging import judge_gates
 from moralscope.games import structured
 from moralscope.mechanisms.approximation.tables import (
     agreement_table,

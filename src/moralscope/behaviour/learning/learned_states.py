@@ -28,7 +28,7 @@ from moralscope.behaviour.learning.training_sets import swap_labels
 from moralscope.behaviour.learning.transfer import NOISE_FLOOR, mirror_of
 from moralscope.behaviour.learning.transfer_states import ALL
 from moralscope.core.tables import conform
-from moralscope.evidence.intervals import cluster_t
+from moralscope.evidence.statistics.intervals import cluster_t
 
 
 @dataclass(frozen=True, slots=True)

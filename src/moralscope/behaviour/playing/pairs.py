@@ -31,7 +31,7 @@ from numpy.typing import NDArray
 
 from moralscope.behaviour.presentations import Presented
 from moralscope.core.tables import from_rows
-from moralscope.evidence.intervals import cluster_t
+from moralscope.evidence.statistics.intervals import cluster_t
 from moralscope.games.matrices import PAIRS, Game, get_game
 from moralscope.games.opponents import OPPONENTS, Opponent
 from moralscope.games.play.chains import Strategy, expected_play, strategy_of

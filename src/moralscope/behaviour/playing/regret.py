@@ -40,7 +40,7 @@ from numpy.typing import NDArray
 
 from moralscope.behaviour.presentations import Presented
 from moralscope.core.tables import from_rows
-from moralscope.evidence.intervals import cluster_t
+from moralscope.evidence.statistics.intervals import cluster_t
 from moralscope.games.encounters import Encounter, meet
 from moralscope.games.matrices import MOVES, Game, get_game
 from moralscope.games.opponents import get_opponent

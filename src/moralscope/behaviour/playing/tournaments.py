@@ -19,7 +19,7 @@ import polars as pl
 
 from moralscope.behaviour.presentations import Presented
 from moralscope.core.tables import from_rows
-from moralscope.evidence.intervals import cluster_t
+from moralscope.evidence.statistics.intervals import cluster_t
 from moralscope.games import get_game
 from moralscope.games.play.matches import Entrant, Match, agent_entrant, strategy_entrant
 from moralscope.games.play.tournaments import (

@@ -24,9 +24,9 @@ import polars as pl
 from moralscope.behaviour.joining import join_prompts
 from moralscope.core.errors import TableError
 from moralscope.core.tables import conform, from_rows
-from moralscope.evidence.counts import counts_p
-from moralscope.evidence.intervals import cluster_t
-from moralscope.evidence.resampling import Array
+from moralscope.evidence.statistics.counts import counts_p
+from moralscope.evidence.statistics.intervals import cluster_t
+from moralscope.evidence.statistics.resampling import Array
 
 PARSERS = ("strict", "tolerant")
 

@@ -34,8 +34,8 @@ from moralscope.core.errors import ConfigError
 from moralscope.core.progress import Progress, ProgressEvent, silent
 from moralscope.core.streams import stream
 from moralscope.core.tables import from_rows
-from moralscope.evidence.intervals import Interval, cluster_t
-from moralscope.evidence.resampling import Array
+from moralscope.evidence.statistics.intervals import Interval, cluster_t
+from moralscope.evidence.statistics.resampling import Array
 from moralscope.models.divergence import read_text
 from moralscope.models.generating import FloatArray, end_tokens, generate
 from moralscope.models.rendering import encode_all, read_tokens

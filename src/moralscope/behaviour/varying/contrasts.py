@@ -3,8 +3,8 @@
 Each contrast is a weighted sum of probabilities of cooperating over memory-one states or named
 situations (``evidence.contrasts``, which also says what the units are). It is taken within a unit
 first wherever the unit was asked in all of them, and so is its change from base; the interval is
-over units (``evidence.bounded``): Student's interval for units close together in the middle of the
-range, and wider or to one side where probabilities crowd at 0 or 1.
+over units (``evidence.statistics.bounded``): Student's interval for units close together in the
+middle of the range, and wider or to one side where probabilities crowd at 0 or 1.
 
 What it does not do: test. A table of contrasts has no correction for having looked at all of them;
 the claims have (``evidence.contrast_claims``).
@@ -18,7 +18,6 @@ from dataclasses import dataclass
 import polars as pl
 
 from moralscope.core.tables import conform, from_rows
-from moralscope.evidence.bounded import combined_interval
 from moralscope.evidence.contrasts import (
     Contrast,
     Design,
@@ -30,7 +29,8 @@ from moralscope.evidence.contrasts import (
     weights_of,
 )
 from moralscope.evidence.designs import base_of
-from moralscope.evidence.intervals import Interval
+from moralscope.evidence.statistics.bounded import combined_interval
+from moralscope.evidence.statistics.intervals import Interval
 
 
 @dataclass(frozen=True, eq=False)

@@ -16,8 +16,8 @@ import polars as pl
 
 from moralscope.behaviour.joining import join_prompts, mean_or_null, with_state
 from moralscope.core.tables import conform
-from moralscope.evidence.bounded import bounded_interval
 from moralscope.evidence.designs import base_of, trained_agents
+from moralscope.evidence.statistics.bounded import bounded_interval
 
 _WAY = ("game", "labels", "table_order")
 _FAMILY = "structured"

@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 
 from moralscope.behaviour.presentations import Presented, presented
 from moralscope.core.tables import from_rows
-from moralscope.evidence.intervals import Interval, t_quantile
+from moralscope.evidence.statistics.intervals import Interval, t_quantile
 from moralscope.games import OPPONENTS, STATES
 from moralscope.games.play.chains import strategy_of
 

@@ -49,7 +49,7 @@ from moralscope.behaviour.learning.training_sets import swap_labels
 from moralscope.behaviour.learning.transfer import WORDING_FAMILIES
 from moralscope.core.errors import TableError
 from moralscope.core.tables import from_rows
-from moralscope.evidence.intervals import cluster_t, t_quantile
+from moralscope.evidence.statistics.intervals import cluster_t, t_quantile
 from moralscope.games import LABELS
 from moralscope.games.asking.wording import MIRROR_SUFFIX
 

@@ -39,7 +39,7 @@ from numpy.typing import NDArray
 from moralscope.core.errors import TableError
 from moralscope.core.streams import stream
 from moralscope.core.tables import conform, from_rows
-from moralscope.evidence.intervals import cluster_interval, t_quantile
+from moralscope.evidence.statistics.intervals import cluster_interval, t_quantile
 from moralscope.mechanisms.lens.controls import RANDOM_PAIR, UNRELATED_PROMPT
 
 Array = NDArray[np.float64]

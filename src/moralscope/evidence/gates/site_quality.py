@@ -1,0 +1,129 @@
+"""Are these separate, resolved measurements? Clones, dead sites and rounding, found in vectors.
+
+A site's results over all prompts form a vector. Two sites with the same vector, bit for bit, are
+one measurement under two names (a whole-layer hook counted once per head). A vector of exact zeros
+is a site that was never reached. A vector whose spread is of the order of one unit in the last
+place of its number format is rounding: ``ULP(x) = 2^(floor(log2 |x|) - p)`` with p stored bits of
+mantissa, and ``SD / ULP >= 4`` with more than three distinct values is demanded.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from moralscope.evidence.statistics.resampling import Array
+
+MANTISSA_BITS = {"bfloat16": 7, "float16": 10, "float32": 23, "float64": 52}
+"""Stored bits of mantissa of each number format."""
+
+MIN_STEPS = 4.0
+"""Smallest standard deviation, in units in the last place, that counts as resolved."""
+
+MIN_DISTINCT = 4
+"""Fewest distinct values of a resolved vector: more than three."""
+
+
+@dataclass(frozen=True, slots=True)
+class Distinct:
+    """The columns of a result matrix, sorted by what they are worth.
+
+    Attributes:
+        distinct: one index per different non-zero vector, the first that carries it.
+        clones: groups of indices with identical vectors, each of two or more.
+        dead: indices of columns that are exactly zero everywhere.
+    """
+
+    distinct: tuple[int, ...]
+    clones: tuple[tuple[int, ...], ...]
+    dead: tuple[int, ...]
+
+
+def distinct_columns(values: Array) -> Distinct:
+    """Group the columns of a (prompts, sites) matrix by identical contents."""
+    groups: dict[bytes, list[int]] = {}
+    dead: list[int] = []
+    for index, column in enumerate(np.ascontiguousarray(values.T)):
+        if not column.any():
+            dead.append(index)
+        else:
+            # Adding zero turns -0.0 into 0.0, so that equal numbers have equal bytes.
+            groups.setdefault((column + 0.0).tobytes(), []).append(index)
+    return Distinct(
+        distinct=tuple(members[0] for members in groups.values()),
+        clones=tuple(tuple(members) for members in groups.values() if len(members) > 1),
+        dead=tuple(dead),
+    )
+
+
+def mantissa_bits(dtype: str) -> int | None:
+    """Stored mantissa bits of a dtype's name (``float32``, ``torch.bfloat16``, ``bf16``).
+
+    None for a format without a mantissa or not known, whose resolution cannot be judged.
+    """
+    short = {"bf16": "bfloat16", "fp16": "float16", "fp32": "float32", "fp64": "float64"}
+    name = dtype.removeprefix("torch.")
+    return MANTISSA_BITS.get(short.get(name, name))
+
+
+def stored_bits(values: Array, claimed: int) -> int:
+    """Mantissa bits that the values really use: fewer than claimed if they were rounded before.
+
+    Values that are all exactly representable in a coarser format were stored in it at some point,
+    whatever the table says.
+    """
+    present = values[values != 0.0]
+    if present.size == 0:
+        return claimed
+    mantissa, _ = np.frexp(present)
+    for bits in sorted(MANTISSA_BITS.values()):
+        if bits >= claimed:
+            break
+        scaled = mantissa * 2.0 ** (bits + 1)
+        if bool((scaled == np.round(scaled)).all()):
+            return bits
+    return claimed
+
+
+def ulp(size: Array, bits: int) -> Array:
+    """Unit in the last place at magnitudes ``size`` above zero, for ``bits`` stored bits."""
+    return np.exp2(np.floor(np.log2(size)) - bits)
+
+
+@dataclass(frozen=True, slots=True)
+class Resolution:
+    """How finely the columns of a matrix were resolved.
+
+    Attributes:
+        steps: (K,) standard deviation in units in the last place.
+        values: (K,) number of distinct values.
+        bits: mantissa bits that the stored numbers really use.
+    """
+
+    steps: Array
+    values: Array
+    bits: int
+
+    @property
+    def resolved(self) -> tuple[bool, ...]:
+        """Per column: whether it varies by more than rounding does."""
+        good = (self.steps >= MIN_STEPS) & (self.values >= MIN_DISTINCT)
+        return tuple(bool(g) for g in good)
+
+
+def resolution(values: Array, stored: Array, bits: int) -> Resolution:
+    """Resolution of (prompts, sites) values whose rounding happened in ``stored``.
+
+    Args:
+        values: what is analysed (an effect).
+        stored: the numbers that were rounded (the patched log-odds), of the same shape; the unit
+            in the last place is taken at each column's largest magnitude.
+        bits: mantissa bits of the format that the table claims.
+    """
+    used = stored_bits(stored, bits)
+    largest = np.abs(stored).max(axis=0)
+    step = ulp(np.where(largest > 0.0, largest, 1.0), used)
+    spread = values.std(axis=0, ddof=1) if len(values) > 1 else np.zeros(values.shape[1])
+    distinct = np.array([len(np.unique(column)) for column in values.T], dtype=np.float64)
+    return Resolution(spread / step, distinct, used)

@@ -1,0 +1,1 @@
+"""How surprising, how large, how sure? Plain functions on arrays that know nothing of tables."""
