@@ -251,6 +251,62 @@ def push(
 
 
 @app.command(sort_key=6)
+def audit(
+    tables: Annotated[
+        Path, Parameter(help="A folder of result tables from any tool, CSV or Parquet.")
+    ],
+    /,
+    *,
+    settings: Annotated[
+        Path | None, Parameter(help="Roles and hypotheses; TABLES/audit.yaml unless given.")
+    ] = None,
+    alpha: Annotated[float, Parameter(help="Level of every corrected test.")] = 0.05,
+    seed: Annotated[int, Parameter(help="Of the randomisation tests.")] = 0,
+    out: Annotated[
+        Path | None, Parameter(help="Where the results go; runs/audit-NAME by default.")
+    ] = None,
+) -> int:
+    """Say which claims of existing result tables stand: gates, corrected tests, verdicts."""
+    from moralscope.cli.auditing import audit_tables  # noqa: PLC0415
+
+    return audit_tables(tables, settings, out, alpha=alpha, seed=seed)
+
+
+@app.command(sort_key=7)
+def claims(
+    run: Annotated[Path, Parameter(help="The folder of a finished run or audit.")],
+    /,
+    *,
+    explain: Annotated[
+        str | None, Parameter(help="Walk from this claim down to the rows it rests on.")
+    ] = None,
+    verdict: Annotated[str | None, Parameter(help="List only claims with this verdict.")] = None,
+) -> int:
+    """List the claims of a run with their verdicts, or explain one of them."""
+    from moralscope.cli.claiming import show_claims  # noqa: PLC0415
+
+    return show_claims(run, explain=explain, verdict=verdict)
+
+
+@app.command(sort_key=8)
+def calibrate(
+    *,
+    runs: Annotated[
+        int | None, Parameter(help="Simulated studies per condition; 2000 by default.")
+    ] = None,
+    tests: Annotated[
+        str | None, Parameter(help="Which tests, joined by commas; all by default.")
+    ] = None,
+    seed: Annotated[int, Parameter(help="Of everything that is simulated.")] = 0,
+    out: Annotated[Path, Parameter(help="Where the results go.")] = Path("runs/calibration"),
+) -> int:
+    """Print error rates, coverage and power of every test in use, by simulation."""
+    from moralscope.cli.calibrating import calibrate_tests  # noqa: PLC0415
+
+    return calibrate_tests(out, runs=runs, tests=tests, seed=seed)
+
+
+@app.command(sort_key=9)
 def report(run: Annotated[Path, Parameter(help="The folder of a finished run.")], /) -> int:
     """Write the report of a run again from its tables."""
     from moralscope.cli.reporting import write_report  # noqa: PLC0415
@@ -258,7 +314,7 @@ def report(run: Annotated[Path, Parameter(help="The folder of a finished run.")]
     return write_report(run)
 
 
-@app.command(sort_key=7)
+@app.command(sort_key=10)
 def doctor() -> int:
     """Say what this machine can do, and what it lacks."""
     from moralscope.cli.examining import examine_machine  # noqa: PLC0415

@@ -104,6 +104,8 @@ SCHEMAS: dict[str, tuple[str, str, str]] = {
         effect            | number   | nats   | patched minus baseline
         margin            | number?  | nats   | patched log-odds towards the option preferred before; negative: flipped
         flipped           | flag     | yes or no | whether the preferred option changed
+        first_patched     | integer? | tokens | absolute position of the first token that is replaced, from 0; null: not recorded
+        first_scored      | integer? | tokens | absolute position of the first answer token that is scored; null: not recorded
         """,
     ),
     "directions": (
@@ -180,6 +182,34 @@ SCHEMAS: dict[str, tuple[str, str, str]] = {
         subject | text   | name | the agent, or SOURCE>TARGET
         prompt  | text   | name | on what
         value   | number | nats | largest deviation from what must hold exactly, absolute
+        """,
+    ),
+    "replicas": (
+        "an untrained agent on a prompt, measured once more in another way",
+        "agent prompt change",
+        """
+        agent              | text   | name | the base
+        prompt             | text   | name | on what
+        change             | text   | one of | kernel (other order of the same sums) or dtype (weights rounded)
+        setting            | text   | name | the kernel or dtype, such as eager or bfloat16
+        log_odds           | number | nats | measured so
+        reference_log_odds | number | nats | as everything else in the study is measured
+        """,
+    ),
+    "control_patches": (
+        "a vector written where a patch would write",
+        "control source target prompt site draw",
+        """
+        control       | text    | one of | random_direction (drawn, as long as the patch's own change) or planted (known effect)
+        source        | text    | name   | agent whose patch gives the length
+        target        | text    | name   | agent that is patched
+        prompt        | text    | name   | on what
+        site          | text    | site   | where it is added
+        draw          | integer | count  | which random direction, from 0
+        norm          | number  | model units | length of the vector that was added
+        effect        | number  | nats   | what it did, measured as patches are
+        expected      | number? | nats   | of planted: its effect in an ordinary forward of the whole model; null for random
+        source_effect | number? | nats   | effect of the patch itself at the site; null: not patched
         """,
     ),
     "attention": (

@@ -86,8 +86,10 @@ class Finding:
     """A claim as it is read.
 
     Attributes:
-        id, statement, unit, test, gates, query, registered, verdict: from the table.
-        estimate, low, high, n_units, p, p_adjusted, p_floor: numbers, null where undefined.
+        id, statement, unit, test, gates, query, registered, verdict, outcome, reason, replicate:
+            from the table.
+        estimate, low, high, n_units, p, p_adjusted, p_floor, q, n_tests, detectable: numbers,
+            null where undefined.
         words: how its verdict is spoken of.
         anchor: its address on the page.
         bar: its small picture; None without an estimate.
@@ -104,9 +106,15 @@ class Finding:
     p: float | None
     p_adjusted: float | None
     p_floor: float | None
+    q: float | None
+    n_tests: int | None
+    detectable: float | None
     gates: str
     registered: bool
+    outcome: str | None
     verdict: str
+    reason: str | None
+    replicate: str | None
     query: str
     words: VerdictWords
     anchor: str

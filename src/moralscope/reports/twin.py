@@ -10,7 +10,8 @@ from moralscope.reports.findings import can_say, cannot_say, headline, verdict_c
 
 CLAIM_FIELDS = (
     "id", "statement", "estimate", "low", "high", "unit", "n_units", "test", "p", "p_adjusted",
-    "p_floor", "gates", "registered", "verdict", "query",
+    "p_floor", "q", "n_tests", "detectable", "gates", "registered", "outcome", "verdict", "reason",
+    "replicate", "query",
 )  # fmt: skip
 
 

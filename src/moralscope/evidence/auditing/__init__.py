@@ -1,0 +1,1 @@
+"""Which claims of existing tables stand? Reading results of any tool, and judging them."""

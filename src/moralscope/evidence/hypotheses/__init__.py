@@ -1,0 +1,1 @@
+"""Was it said before? Hypotheses by name, and the test that each of them asks for."""
