@@ -15,7 +15,7 @@ import numpy as np
 import polars as pl
 
 from moralscope.core.errors import TableError
-from moralscope.core.tables import conform
+from moralscope.core.tables import conform, schema_of
 from moralscope.evidence.statistics.resampling import Array
 
 Tables = Mapping[str, pl.DataFrame]
@@ -49,12 +49,64 @@ class Units:
 
 
 def checked(tables: Tables) -> dict[str, pl.DataFrame]:
-    """The tables, each conforming to its schema.
+    """The tables, each conforming to its schema, rows that are repeated as they stand kept once.
 
     Raises:
-        TableError: a table is unknown or does not follow its schema; NaN counts as that.
+        TableError: a table is unknown or does not follow its schema (NaN counts as that), or has
+            two different rows for the same thing.
     """
-    return {name: conform(name, frame) for name, frame in tables.items()}
+    return {name: conform(name, _once(name, frame)) for name, frame in tables.items()}
+
+
+def _once(name: str, frame: pl.DataFrame) -> pl.DataFrame:
+    key = [column for column in schema_of(name).key if column in frame.columns]
+    return collapse_rows(frame, key, name)[0] if len(key) == len(schema_of(name).key) else frame
+
+
+def collapse_rows(
+    frame: pl.DataFrame, key: Sequence[str], name: str = "table"
+) -> tuple[pl.DataFrame, int]:
+    """The frame with rows that repeat another in every column left out, and how many they were.
+
+    Args:
+        frame: any table.
+        key: columns that identify a row; all of them must be there.
+        name: what messages call the table.
+
+    Raises:
+        TableError: two rows share their key and differ elsewhere; both are shown.
+    """
+    if not frame.height or frame.select(key).n_unique() == frame.height:
+        return frame, 0
+    distinct = frame.unique(maintain_order=True)
+    clash = distinct.filter(pl.struct(key).is_duplicated())
+    if clash.height:
+        first = clash.head(1)
+        one, two = clash.join(first.select(key), on=list(key), nulls_equal=True).head(2).to_dicts()
+        differing = [column for column in frame.columns if one[column] != two[column]]
+        raise TableError(
+            f"Table {name!r} has different rows for the same {', '.join(key)}",
+            seen=f"{ {column: one[column] for column in key} }: "
+            + "; ".join(f"{c} is {one[c]!r} and {two[c]!r}" for c in differing),
+            allowed="one row for each of them, or rows that repeat each other exactly",
+            remedy="find out which is right and remove the other; if both were measured, they "
+            "need a column that tells them apart",
+        )
+    return distinct, frame.height - distinct.height
+
+
+def collapsed_prompts(prompts: pl.DataFrame) -> tuple[pl.DataFrame, int]:
+    """Prompts without those that repeat the text of another in their scenario, and how many.
+
+    A text under two names is one observation. Of the copies (same scenario, family, rendered text
+    and options) the first in the alphabet stays, which SQL calls ``MIN(prompt)``.
+
+    Args:
+        prompts: the prompts table, or the part of it that was measured.
+    """
+    text = ["scenario", "family", "sha256", "positive", "negative"]
+    kept = prompts.filter(pl.col("prompt") == pl.col("prompt").min().over(text))
+    return kept, prompts.height - kept.height
 
 
 def matrix(frame: pl.DataFrame, unit: str, column: str, value: str) -> Units:
@@ -110,8 +162,14 @@ def inference_family(prompts: pl.DataFrame, used: pl.Series) -> str | None:
 
 
 def on_family(frame: pl.DataFrame, prompts: pl.DataFrame, family: str) -> pl.DataFrame:
-    """The rows of a table on one prompt family, with the prompts' ``scenario`` and ``labels``."""
-    places = prompts.filter(pl.col("family") == family).select("prompt", "scenario", "labels")
+    """The rows of a table on one prompt family, with the prompts' ``scenario`` and ``labels``.
+
+    Prompts that repeat the text of another count once: a cloned prompt adds no weight.
+    """
+    used = (pl.col("family") == family) & pl.col("prompt").is_in(
+        frame.get_column("prompt").unique().to_list()
+    )
+    places = collapsed_prompts(prompts.filter(used))[0].select("prompt", "scenario", "labels")
     bare = frame.drop("scenario", "labels", strict=False)
     return bare.join(places, on="prompt", how="inner", maintain_order="left")
 
