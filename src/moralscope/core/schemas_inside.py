@@ -104,7 +104,7 @@ SCHEMAS: dict[str, tuple[str, str, str]] = {
         effect            | number   | nats   | patched minus baseline
         margin            | number?  | nats   | patched log-odds towards the option preferred before; negative: flipped
         flipped           | flag     | yes or no | whether the preferred option changed
-        first_patched     | integer? | tokens | absolute position of the first token that is replaced, from 0; null: not recorded
+        first_patched     | integer? | tokens | absolute position in the rendered prompt of the first token that is replaced, from 0; of the full swap 0; null: not recorded
         first_scored      | integer? | tokens | absolute position of the first answer token that is scored; null: not recorded
         """,
     ),

@@ -108,6 +108,28 @@ def test_prompts_are_patched_into_each_other_by_name(worlds: Worlds, positions: 
         assert controls["value"].max() < 1e-10
 
 
+@pytest.mark.parametrize("positions", ["answer_span", "all", "move"])
+def test_where_a_patch_starts_is_before_what_is_scored(worlds: Worlds, positions: str):
+    """The tokens that the rows really replace, against positions counted in the prompt."""
+    here = worlds("llama", **KEPT)
+    frame, _ = table(here, "game", "moral", sites=[Site("mlp", 1)], positions=positions)
+    for prompt in here.prompts:
+        length, start = len(prompt.tokens), dict(prompt.spans)["move"][0]
+        first = {"answer_span": length - 1, "all": 0, "move": start}[positions]
+        single, swap = frame.filter(prompt=prompt.name).rows(named=True)
+        assert (single["first_patched"], single["first_scored"]) == (first, length)
+        assert (swap["first_patched"], swap["first_scored"]) == (0, length)
+
+
+def test_positions_are_those_of_the_target_s_prompt(worlds: Worlds):
+    here = worlds("gemma2", n=3)
+    assert len({len(prompt.tokens) for prompt in here.prompts}) > 1, "or it would not show"
+    frame, _ = table(here, "game", "game", sites=[Site("mlp", 1)], pairs=[(0, 1), (1, 2)])
+    for row in frame.filter(pl.col("site") != "all").rows(named=True):
+        (mine,) = (p for p in here.prompts if p.name == row["prompt"])
+        assert row["first_patched"] == len(mine.tokens) - 1 == row["first_scored"] - 1
+
+
 def test_prompts_whose_options_do_not_align_have_no_ceiling(worlds: Worlds):
     """A span may still be patched; what the source answers cannot be read with these options."""
     here = worlds("llama", **KEPT)

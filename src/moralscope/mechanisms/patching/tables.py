@@ -12,6 +12,9 @@ putting a's activity into b,
     symmetric = (e(a to b) - e(b to a)) / 2        asymmetry = (e(a to b) + e(b to a)) / 2
 
 A site that carries the difference as such has equal and opposite effects and no asymmetry.
+
+Where a patch starts and where the answer starts are kept as absolute positions in the rendered
+prompt, because a patch at or after the first scored token cannot act on what predicts it.
 """
 
 from __future__ import annotations
@@ -30,7 +33,7 @@ from moralscope.mechanisms.clean import CleanRun
 from moralscope.mechanisms.patching.donors import Write
 from moralscope.mechanisms.patching.edits import Intervention
 from moralscope.mechanisms.patching.plans import DEFAULT_MEMORY_BYTES, MAX_ROW_TOKENS
-from moralscope.mechanisms.patching.segments import ALL, ANSWER_SPAN
+from moralscope.mechanisms.patching.segments import ALL, ANSWER_SPAN, case_of
 from moralscope.mechanisms.patching.sweeps import Pairs, Sweep, same_prompts, sweep
 from moralscope.models.anatomy import Anatomy
 
@@ -122,15 +125,32 @@ def patching_table(
             "source_prompt": source.prompts[theirs].name,
             "positions": positions,
             "write": write,
+            "first_scored": len(target.prompts[mine].tokens),
         }
+        patched = {"first_patched": _first_patched(source, target, (mine, theirs), positions)}
         baseline = float(found.baseline[at])
         for group, value in zip(chosen, found.patched[: len(chosen), at], strict=True):
-            rows.append({**place, **_site_columns(group), **_effect(baseline, float(value))})
+            rows.append(
+                {**place, **patched, **_site_columns(group), **_effect(baseline, float(value))}
+            )
         ceiling = float(found.full_swap[at])
         if not math.isnan(ceiling):
-            rows.append({**place, **_site_columns((Site("all"),)), **_effect(baseline, ceiling)})
+            swap = {"first_patched": 0, **_site_columns((Site("all"),))}
+            rows.append({**place, **swap, **_effect(baseline, ceiling)})
     controls = _controls(source, target, found, covers=covers)
     return from_rows("patching", rows), from_rows("controls", controls)
+
+
+def _first_patched(
+    source: CleanRun, target: CleanRun, pair: tuple[int, int], positions: str
+) -> int:
+    """Position of the first token of the target's prompt that a row replaces, from 0.
+
+    Read from the nodes that the rows edit, whose depth in the tree is their position.
+    """
+    case = case_of(source, target, *pair, positions)
+    depth = target.layouts[case.pack].tree.depth
+    return min(int(depth[node]) for node in case.counterparts)
 
 
 def _site_columns(group: tuple[Site, ...]) -> dict[str, object]:
