@@ -64,7 +64,7 @@ def test_nothing_on_the_page_can_run_or_load(page: Element) -> None:
     allowed = (
         "html head meta title style body a header p h1 h2 h3 ul li nav main section article div "
         "span bdi strong em code pre dl dt dd details summary figure figcaption img svg line "
-        "circle rect table thead tbody tr th td footer"
+        "circle rect table thead tbody tr th td footer kbd br"
     )
     for element in page.all():
         assert element.tag in allowed.split()
@@ -173,7 +173,7 @@ def test_claims_come_before_figures_and_are_all_there(page: Element, reported: P
         assert row["test"] in element.text
         assert row["gates"] in element.text
         assert f"n = {row['n_units']}" in element.text
-        assert ("named before the run" in element.text) == row["registered"]
+        assert ("named before anything was measured" in element.text) == row["registered"]
         line = element.all("p", class_="small")[0].words
         assert ("(floor" in line) == (row["p_floor"] is not None)
         assert row["p_adjusted"] is None or f"adjusted p {row['p_adjusted']:.2g} " in line

@@ -17,6 +17,7 @@ from moralscope.reports.export import Picture, render
 from moralscope.reports.figure import Absent, Figure
 from moralscope.reports.figures import makers_of
 from moralscope.reports.findings import VerdictGroup, group_findings
+from moralscope.reports.judged import Judged, judged
 from moralscope.reports.look import agent_colours
 from moralscope.reports.prompts import PromptFamily, prompt_families
 from moralscope.reports.run import AgentFacts, Run
@@ -73,6 +74,9 @@ class Content:
         agents: cards, in the order of the study.
         figures: drawn or absent, in the order of the page.
         gates: failed first, then unavailable, then passed.
+        judged: named hypotheses, controls, the design, and what an audit covered.
+        audit: whether these are tables from elsewhere, so that gates come first and only figures
+            that can be drawn are mentioned.
         answers: sampled ones by agent; empty where none were drawn.
         conversations: by agent; empty where none were held.
         prompts: by family, in the order of the table.
@@ -84,6 +88,8 @@ class Content:
     agents: tuple[AgentCard, ...]
     figures: tuple[Drawn | Absent, ...]
     gates: tuple[Gate, ...]
+    judged: Judged
+    audit: bool
     answers: tuple[AgentAnswers, ...]
     conversations: tuple[AgentConversations, ...]
     prompts: tuple[PromptFamily, ...]
@@ -98,29 +104,46 @@ def assemble(run: Run, progress: Progress) -> Content:
         {agent.name: agent.reward for agent in run.agents},
         frozenset(agent.name for agent in run.agents if agent.kind == "policy"),
     )
+    audit = "coverage" in run.tables
     figures: list[Drawn | Absent] = []
     makers = makers_of(run)
     for done, make in enumerate(makers):
         progress(ProgressEvent("report", done, len(makers) + 1, make.__name__))
         made = make(run, colours)
-        figures.append(made if isinstance(made, Absent) else Drawn(made, render(made)))
+        if isinstance(made, Figure):
+            figures.append(Drawn(made, render(made)))
+        elif not audit:
+            figures.append(made)
     claims = run.tables.get("claims")
-    missing = [reason for name in _READ if (reason := run.lacks(name))]
-    if run.manifest is None:
-        missing.append("The file manifest.json is not in this run.")
-    if run.config is None:
-        missing.append("The file study.yaml is not in this run.")
+    groups = () if claims is None else group_findings(claims)
     return Content(
         run=run,
-        groups=() if claims is None else group_findings(claims),
+        groups=groups,
         agents=_cards(run, colours),
         figures=tuple(figures),
         gates=_gates(run.tables.get("gates")),
+        judged=judged(run, groups),
+        audit=audit,
         answers=agent_answers(run),
         conversations=agent_conversations(run),
         prompts=prompt_families(run),
-        missing=tuple(missing),
+        missing=_missing(run, audit=audit),
     )
+
+
+def _missing(run: Run, *, audit: bool) -> tuple[str, ...]:
+    """What the run lacks; what an audit lacks is in its coverage."""
+    read = ("claims", "gates") if audit else _READ
+    missing = [reason for name in read if (reason := run.lacks(name))]
+    if run.manifest is None:
+        missing.append("The file manifest.json is not in this run.")
+    if run.config is None:
+        missing.append(f"The file {run.config_name} is not in this run.")
+    missing += [
+        f"The table {name} has {rows:,} rows: it was judged, and is not drawn here."
+        for name, rows in run.unread.items()
+    ]
+    return tuple(missing)
 
 
 def _cards(run: Run, colours: dict[str, str]) -> tuple[AgentCard, ...]:

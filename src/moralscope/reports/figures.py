@@ -17,6 +17,7 @@ from moralscope.reports.figure_controls import label_control
 from moralscope.reports.figure_learning import learning_curves
 from moralscope.reports.figure_lens import lens_trajectories
 from moralscope.reports.figure_policy import cooperation_by_game, memory_one
+from moralscope.reports.figure_random_directions import has_random_directions, random_directions
 from moralscope.reports.figure_settling import has_lens_controls, lens_settling
 from moralscope.reports.figure_sites import attribution_heatmap, patching_heatmap
 from moralscope.reports.figures_behaviour import BEHAVIOUR, Maker
@@ -36,6 +37,7 @@ FURTHER: tuple[tuple[Maker, Callable[[Run], bool], Maker], ...] = (
     *BEHAVIOUR,
     (lens_trajectories, has_lens_controls, lens_settling),
     (attribution_heatmap, has_parts, attribution_parts),
+    (patching_heatmap, has_random_directions, random_directions),
     (patching_heatmap, has_changes, patching_across),
     (patching_heatmap, has_approximations, approximations),
     (patching_heatmap, has_circuits, circuit_curves),

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import polars as pl
@@ -19,6 +19,9 @@ from moralscope.core.errors import ConfigError
 from moralscope.core.hashing import sha256_file
 from moralscope.core.schemas import SCHEMAS
 from moralscope.core.tables import from_rows, read_table
+
+MOST_ROWS = 2_000_000
+"""Tables with more rows are left to the claims: no figure shows so many."""
 
 
 class StageRecord(BaseModel):
@@ -86,6 +89,8 @@ class Run:
         manifest: None where ``manifest.json`` is missing.
         manifest_sha256: hash of that file.
         config: the resolved study file as text; None where it is missing.
+        config_name: its name: study.yaml, of an audit audit.yaml.
+        unread: tables with too many rows to be drawn from, and how many they have.
         adapters: names of the agents whose weights lie in ``agents/``.
         agents: who was studied, in order, base models first, scripted policies last.
     """
@@ -97,11 +102,15 @@ class Run:
     config: str | None
     adapters: tuple[str, ...]
     agents: tuple[AgentFacts, ...]
+    config_name: str = "study.yaml"
+    unread: Mapping[str, int] = field(default_factory=dict[str, int])
 
     def lacks(self, *names: str) -> str | None:
         """A sentence naming the first of these tables that is missing or empty, or None."""
         for name in names:
             if name not in self.tables:
+                if name in self.unread:
+                    return f"The table {name} has too many rows to be drawn."
                 return f"The table {name} is not in this run."
             if self.tables[name].is_empty():
                 return f"The table {name} of this run has no rows."
@@ -131,11 +140,13 @@ def read_run(path: Path) -> Run:
             allowed="a folder with tables/*.parquet, as moralscope run leaves it",
             remedy="give the folder that --out named",
         )
-    tables = {name: read_table(name, folder) for name in present}
+    rows = {name: _height(folder / f"{name}.parquet") for name in present}
+    unread = {name: height for name, height in rows.items() if height > MOST_ROWS}
+    tables = {name: read_table(name, folder) for name in present if name not in unread}
     if "claims" not in tables and (path / "claims.json").is_file():
         tables["claims"] = _claims_from_json(path / "claims.json")
     manifest_path = path / "manifest.json"
-    config = path / "study.yaml"
+    config = path / ("audit.yaml" if "coverage" in tables else "study.yaml")
     adapters = path / "agents"
     return Run(
         path=path,
@@ -147,7 +158,17 @@ def read_run(path: Path) -> Run:
         if adapters.is_dir()
         else (),
         agents=_agents(tables),
+        config_name=config.name,
+        unread=unread,
     )
+
+
+def _height(path: Path) -> int:
+    """Rows of a Parquet file; 0 for a file that is none, which reading it then explains."""
+    try:
+        return pl.scan_parquet(path).select(pl.len()).collect().item()
+    except pl.exceptions.PolarsError:
+        return 0
 
 
 def run_of(tables: Mapping[str, pl.DataFrame]) -> Run:

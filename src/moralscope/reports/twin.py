@@ -68,6 +68,25 @@ def twin(content: Content) -> dict[str, object]:
             if not isinstance(absent, Drawn)
         ],
         "gates": [asdict(gate) for gate in content.gates],
+        "audit": content.audit,
+        "hypotheses": [
+            {
+                "id": named.id,
+                "statement": named.statement,
+                "quantity": named.quantity,
+                "registered": named.registered,
+                "basis": named.basis,
+                "published": named.published,
+                "claim": None if named.finding is None else named.finding.id,
+                "outcome": None if named.finding is None else named.finding.outcome,
+                "verdict": None if named.finding is None else named.finding.verdict,
+                "reason": None if named.finding is None else named.finding.reason,
+            }
+            for named in content.judged.hypotheses
+        ],
+        "controls": [asdict(control) for control in content.judged.controls],
+        "design": [asdict(row) for row in content.judged.design],
+        "coverage": [asdict(row) for row in content.judged.coverage],
         "answers": [asdict(said) for said in content.answers],
         "conversations": [
             {
