@@ -9,6 +9,7 @@ the site's inputs did.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 
 import polars as pl
 
@@ -27,46 +28,72 @@ from moralscope.evidence.gates.sites import (
     attribution_results,
     faults,
 )
-from moralscope.evidence.ledger import Finding, Setting, consult
+from moralscope.evidence.ledger import Consulted, Finding, Setting, consult
 from moralscope.evidence.units import inference_family, matrix, on_family, paired
 
 
 def attribution_findings(setting: Setting) -> Iterator[Finding]:
     """One finding per trained agent whose attribution and whose base's are present."""
-    if not setting.has("agents", "prompts", "attribution"):
+    placed = attribution_rows(setting)
+    if placed is None:
         return
-    rows, token = answer_rows(setting.tables["attribution"])
-    family = inference_family(setting.tables["prompts"], rows.get_column("prompt"))
-    if family is None:
-        return
-    placed = on_family(rows, setting.tables["prompts"], family)
-    present = set(placed.get_column("agent").to_list())
+    present = set(placed.rows.get_column("agent").to_list())
     for agent in trained_agents(setting.tables["agents"]):
         base = base_of(setting.tables["agents"], agent)
         if base is not None and {agent, base} <= present:
-            yield _finding(setting, placed, family, token, (agent, base))
+            yield _finding(setting, placed, (agent, base))
 
 
-def _finding(
-    setting: Setting, rows: pl.DataFrame, family: str, token: int, agents: tuple[str, str]
-) -> Finding:
+@dataclass(frozen=True, slots=True)
+class Attributed:
+    """Contributions to the whole answer on the family that is tested.
+
+    Attributes:
+        rows: the attribution table's rows with ``scenario``, ``bias`` left out.
+        family: the prompt family.
+        token: which tokens they are of, as in the table.
+    """
+
+    rows: pl.DataFrame
+    family: str
+    token: int
+
+
+def attribution_rows(setting: Setting) -> Attributed | None:
+    """What claims about attribution are made from; None where tables or prompts are missing."""
+    if not setting.has("agents", "prompts", "attribution"):
+        return None
+    rows, token = answer_rows(setting.tables["attribution"])
+    family = inference_family(setting.tables["prompts"], rows.get_column("prompt"))
+    if family is None:
+        return None
+    placed = on_family(rows, setting.tables["prompts"], family)
+    return Attributed(placed.filter(pl.col("site") != "bias"), family, token)
+
+
+def consult_attribution(setting: Setting, agent: str, base: str) -> Consulted:
+    """The gates behind a claim about an agent's attribution and its base's."""
+    both = (agent, base)
+    return consult(
+        setting,
+        both,
+        gates=[*(("completeness", who) for who in both), ("duplicates", "scenarios")],
+        shown=[(gate, f"attribution {agent}") for gate in SITE_GATES],
+    )
+
+
+def _finding(setting: Setting, placed: Attributed, agents: tuple[str, str]) -> Finding:
     agent, base = agents
     name = f"attribution:{agent}"
     found = [faults(attribution_results(setting.tables, who)) for who in agents]
-    sites = rows.filter(pl.col("site") != "bias")
-    differences = paired(sites, agent, base, "contribution", ("site",))
+    differences = paired(placed.rows, agent, base, "contribution", ("site",))
     units = matrix(differences, "scenario", "site", "difference")
     # A site may be dead in base and not in the agent, so only the agent's own faults exclude it.
     chosen = sites_to_test(units, found[:1])
-    consulted = consult(
-        setting,
-        agents,
-        gates=[*(("completeness", who) for who in agents), ("duplicates", "scenarios")],
-        shown=[(gate, f"attribution {agent}") for gate in SITE_GATES],
-    )
+    consulted = consult_attribution(setting, agent, base)
     if not chosen:
         return nothing_resolved(name, f"the attribution of {agent}", units, found[:1], consulted)
-    noise = _completeness_error(setting, agents)
+    noise = completeness_error(setting, agents)
     outcome = run_site_test(setting, name, units.keep(chosen), noise)
     return site_finding(
         outcome,
@@ -76,14 +103,16 @@ def _finding(
         f"{outcome.figures}.",
         observed=f"Of {outcome.sites} distinct sites of {agent}, the contribution to the answer "
         f"changed most clearly from {base}'s at {outcome.figures}.",
-        query=queries.contribution_difference(agent, base, outcome.site, token, family),
+        query=queries.contribution_difference(
+            agent, base, outcome.site, placed.token, placed.family
+        ),
         consulted=blame_clones(consulted, outcome.site, found[:1]),
         alpha=setting.alpha,
         noise=noise,
     )
 
 
-def _completeness_error(setting: Setting, agents: tuple[str, str]) -> float:
+def completeness_error(setting: Setting, agents: tuple[str, str]) -> float:
     """Largest absolute error of the attributions compared, in nats; 0 if not recorded."""
     if not setting.has("completeness"):
         return 0.0

@@ -75,11 +75,11 @@ def patching_findings(setting: Setting) -> Iterator[Finding]:
     if family is None:
         return
     found = [
-        s for s in _sweeps(setting, on_family(patching, prompts, family)) if _singles(s).height
+        s for s in found_sweeps(setting, on_family(patching, prompts, family)) if _singles(s).height
     ]
     for sweep in found:
         yield _sites(setting, sweep, family)
-        yield _flips(setting, sweep, family)
+        yield flips_finding(setting, sweep, family)
     by_key = {sweep.key: sweep for sweep in found}
     for sweep in found:
         source, target, *how = sweep.key
@@ -88,7 +88,8 @@ def patching_findings(setting: Setting) -> Iterator[Finding]:
             yield from _both_ways(setting, sweep, reverse, family)
 
 
-def _sweeps(setting: Setting, rows: pl.DataFrame) -> Iterator[Sweep]:
+def found_sweeps(setting: Setting, rows: pl.DataFrame) -> Iterator[Sweep]:
+    """The sweeps in patching rows that have their ``scenario``."""
     for source, target, positions, write, part in sweeps(rows):
         name = sweep_name(source, target, positions, write)
         if part.filter(pl.col("site") != "all").height:
@@ -112,7 +113,8 @@ def _full_swap(rows: pl.DataFrame, value: str = "effect") -> float | None:
     return float(matrix(swap, "scenario", "site", value).values.mean())
 
 
-def _consult(setting: Setting, *found: Sweep) -> Consulted:
+def consult_sweeps(setting: Setting, *found: Sweep) -> Consulted:
+    """The gates behind a claim about one sweep or two."""
     agents = list(dict.fromkeys(agent for sweep in found for agent in sweep.key[:2]))
     pairs = [f"write-all {sweep.key[0]}>{sweep.key[1]}" for sweep in found]
     return consult(
@@ -131,7 +133,7 @@ def _sites(setting: Setting, sweep: Sweep, family: str) -> Finding:
     source, target = sweep.key[:2]
     name = f"patching:{sweep.name}"
     units = matrix(_singles(sweep), "scenario", "site", "effect")
-    consulted = _consult(setting, sweep)
+    consulted = consult_sweeps(setting, sweep)
     chosen = sites_to_test(units, [sweep.faults])
     if not chosen:
         return nothing_resolved(name, f"the sweep {sweep.name}", units, [sweep.faults], consulted)
@@ -155,7 +157,7 @@ def _share(part: float, whole: float | None, noise: float) -> str:
     return "; the full swap was not run" if whole is None else share_of(part, whole, noise)
 
 
-def _flips(setting: Setting, sweep: Sweep, family: str) -> Finding:
+def flips_finding(setting: Setting, sweep: Sweep, family: str) -> Finding:
     """How often one site decides, against how often everything together does."""
     source, target = sweep.key[:2]
     real = pl.col("flipped") & (pl.col("effect").abs() > sweep.noise)
@@ -185,7 +187,7 @@ def _flips(setting: Setting, sweep: Sweep, family: str) -> Finding:
         else ""
     )
     words = f"{counted}{bound}; {context}."
-    consulted = _consult(setting, sweep)
+    consulted = consult_sweeps(setting, sweep)
     return Finding(
         id=f"flips:{sweep.name}",
         found=words,
@@ -214,15 +216,24 @@ def _no_ceiling(events: int, ceiling: int, swapped: int) -> str | None:
     )
 
 
-def _both_ways(setting: Setting, ahead: Sweep, back: Sweep, family: str) -> Iterator[Finding]:
+def both_ways_rows(ahead: Sweep, back: Sweep) -> pl.DataFrame:
+    """Columns ``effect`` (A - B)/2 and ``asymmetry`` (A + B)/2, prompt by prompt, site by site.
+
+    Raises:
+        TableError: the two sweeps do not cover the same prompts and sites.
+    """
     both = pl.concat(
         [ahead.rows.with_columns(agent=pl.lit("A")), back.rows.with_columns(agent=pl.lit("B"))]
     )
     # "agent" names the direction here, so that both are paired prompt by prompt and site by site.
-    joined = paired(both, "A", "B", "effect", ("site",)).with_columns(
+    return paired(both, "A", "B", "effect", ("site",)).with_columns(
         effect=(pl.col("of_first") - pl.col("of_second")) / 2,
         asymmetry=(pl.col("of_first") + pl.col("of_second")) / 2,
     )
+
+
+def _both_ways(setting: Setting, ahead: Sweep, back: Sweep, family: str) -> Iterator[Finding]:
+    joined = both_ways_rows(ahead, back)
     for kind, sign in (("effect", "-"), ("asymmetry", "+")):
         yield _signed_part(setting, (ahead, back), joined, (kind, sign), family)
 
@@ -241,7 +252,7 @@ def _signed_part(
     name = f"{kind}:{source}<>{target}{ahead.name.removeprefix(f'{source}>{target}')}"
     units: Units = matrix(joined.filter(pl.col("site") != "all"), "scenario", "site", kind)
     blamed = [ahead.faults, back.faults]
-    consulted = _consult(setting, ahead, back)
+    consulted = consult_sweeps(setting, ahead, back)
     chosen = sites_to_test(units, blamed)
     if not chosen:
         return nothing_resolved(name, f"{source}<>{target}", units, blamed, consulted)
