@@ -24,8 +24,8 @@ def _sibling(name: str) -> ModuleType:
 
 
 _sibling("synthetic_run")
-_sibling("synthetic_further")
 _sibling("synthetic_judged")
+_sibling("synthetic_further")
 _sibling("synthetic_play")
 _sibling("synthetic_behaviour")
 _sibling("behaviour_reading")

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import polars as pl
+from synthetic_judged import control_patches
 from synthetic_run import Size, sites
 
 from moralscope.core.streams import stream
@@ -31,6 +32,7 @@ def add_further(run: Path, size: Size | None = None) -> Path:
         "circuits": [circuit(*pair, name) for pair in PAIRS for name in ("first", "disjoint-2")],
         "circuit_curves": [row for pair in PAIRS for row in curves(rng, *pair)],
         "circuit_stability": [row for pair in PAIRS for row in stability(*pair)],
+        "control_patches": control_patches(size),
         "localisation": [localisation(*pair) for pair in PAIRS],
     }
     for name, rows in tables.items():

@@ -59,7 +59,7 @@ def test_further_figures_stand_behind_what_they_go_on_from(further: Path) -> Non
     order = [figure.name for figure in make_figures(read_run(further), COLOURS)]
     assert order[4:] == [
         "lens", "lens_settling", "attribution", "attribution_parts", "patching",
-        "patching_across", "approximations", "circuits",
+        "random_directions", "patching_across", "approximations", "circuits",
     ]  # fmt: skip
     shown = [element.attributes["id"] for element in read_page(further).all("figure")]
     assert shown == [f"figure-{name}" for name in order]

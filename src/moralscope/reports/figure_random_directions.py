@@ -99,23 +99,19 @@ def _panel(part: pl.DataFrame, pair: str, positive: str) -> alt.LayerChart | alt
         title=None,
         scale=alt.Scale(domain=[_REAL, _RANDOM], range=[INK, "#b6bec8"]),
     )
-    points = (
-        alt.Chart(part)
-        .mark_point(filled=True, opacity=0.85)
+    marks = [
+        alt.Chart(part.filter(pl.col("what") == what))
+        .mark_point(filled=True, size=size, opacity=0.9)
         .encode(
             x=alt.X("value:Q", title=f"Effect on the log-odds of {positive} (nats)"),
             y=alt.Y("site:N", sort=sites, title=None, axis=alt.Axis(minExtent=label_room(sites))),
             color=colour,
-            size=alt.Size(
-                "what:N",
-                legend=None,
-                scale=alt.Scale(domain=[_REAL, _RANDOM], range=[60, 22]),
-            ),
         )
-    )
+        for what, size in ((_RANDOM, 22), (_REAL, 60))
+    ]
     zero = (
         alt.Chart(pl.DataFrame({"zero": [0.0]}))
         .mark_rule(color=BASE_COLOUR, strokeDash=[4, 3])
         .encode(x="zero:Q")
     )
-    return alt.layer(zero, points).properties(width=_WIDTH, height=alt.Step(13), title=pair)
+    return alt.layer(zero, *marks).properties(width=_WIDTH, height=alt.Step(13), title=pair)
