@@ -12,7 +12,7 @@ none was named before the run.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import polars as pl
 
@@ -27,7 +27,8 @@ from moralscope.evidence.findings.rewards import reward_findings
 from moralscope.evidence.findings.robustness import robustness_findings
 from moralscope.evidence.findings.similarity import similarity_findings
 from moralscope.evidence.gates.judging import judge_gates
-from moralscope.evidence.ledger import GateResult, Setting, claim_row
+from moralscope.evidence.judged import claim_rows
+from moralscope.evidence.ledger import Finding, GateResult, Setting
 from moralscope.evidence.units import checked
 
 
@@ -55,6 +56,19 @@ def make_claims(
         TableError: a table does not follow its schema, or agents that are compared were measured
             on different prompts or sites.
     """
+    setting = setting_of(tables, alpha=alpha, seed=seed, draws=draws, margin=margin)
+    return judge_findings(setting, find_all(setting))
+
+
+def setting_of(
+    tables: Mapping[str, pl.DataFrame],
+    *,
+    alpha: float = 0.05,
+    seed: int = 0,
+    draws: int = 9_999,
+    margin: float | None = None,
+) -> Setting:
+    """What claims are made from: the checked tables and their gates. Arguments, errors as above."""
     _check(alpha, draws, margin)
     known = checked(tables)
     gates = known["gates"] if "gates" in known else judge_gates(known)
@@ -62,8 +76,12 @@ def make_claims(
         (row["gate"], row["subject"]): GateResult(row["passed"], row["advice"])
         for row in gates.iter_rows(named=True)
     }
-    setting = Setting(known, results, alpha, seed, draws, margin)
-    findings = [
+    return Setting(known, results, alpha, seed, draws, margin)
+
+
+def find_all(setting: Setting) -> list[Finding]:
+    """Every finding that the tables suggest, before any verdict."""
+    return [
         *behaviour_findings(setting),
         *learned_findings(setting),
         *robustness_findings(setting),
@@ -73,7 +91,16 @@ def make_claims(
         *patching_findings(setting),
         *attribution_findings(setting),
     ]
-    return from_rows("claims", [claim_row(setting, finding) for finding in findings])
+
+
+def judge_findings(setting: Setting, findings: Sequence[Finding]) -> pl.DataFrame:
+    """The ``claims`` table of all findings of a study, which must be handed over together.
+
+    Findings may have been made from parts of the tables (one sweep at a time, where all do not fit
+    into memory): a family is tested within its part, and here the claims are corrected for each
+    other.
+    """
+    return from_rows("claims", claim_rows(setting, findings))
 
 
 def _check(alpha: float, draws: int, margin: float | None) -> None:

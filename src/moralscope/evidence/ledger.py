@@ -1,15 +1,15 @@
-"""What is a claim made of? Context, gates consulted, and the last step from finding to row.
+"""What is a claim made of? Its context, the gates consulted, and the numbers before a verdict.
 
 A ``Finding`` holds the numbers of a claim and two sentences made from them: one that asserts
-(used if the claim is supported) and one that only reports. ``claim_row`` derives the verdict and
-adds the sentence that goes with it: why it is an artefact, what would identify it, how large an
-effect would have been found.
+(used if the claim is supported) and one that only reports. ``judged`` derives the verdicts, once
+all findings are there, and adds to each the sentence that goes with its verdict.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Final
 
 import numpy as np
 import polars as pl
@@ -17,15 +17,6 @@ import polars as pl
 from moralscope.core.streams import stream
 from moralscope.evidence.statistics.intervals import Interval
 from moralscope.evidence.units import Tables
-from moralscope.evidence.verdicts import (
-    ARTEFACT,
-    EQUIVALENT,
-    NOISE,
-    NOT_IDENTIFIED,
-    SUPPORTED,
-    Standing,
-    verdict,
-)
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,18 +119,49 @@ def noise_floor(setting: Setting, subjects: Sequence[str]) -> float:
     return float(np.abs(rows.get_column("value").to_numpy()).max(initial=0.0))
 
 
+CONFIRMED: Final = "confirmed"
+CONTRADICTED: Final = "contradicted"
+OPEN: Final = "open"
+
+REGISTERED: Final = "registered"
+PUBLISHED: Final = "published"
+LATE: Final = "late"
+
+
+@dataclass(frozen=True, slots=True)
+class Stated:
+    """What makes a finding the answer to a hypothesis that somebody named.
+
+    Attributes:
+        outcome: what the numbers say of it, before any p is looked at: ``confirmed`` (they agree
+            with it as it is stated: sign, count, figure), ``contradicted`` (they say the opposite)
+            or ``open`` (neither).
+        against: one plain sentence: why it does not hold as stated; empty where it does.
+        equivalence: whether it says that something lies within a margin, so that the decisive p
+            is ``equivalence_p``.
+        kind: ``registered`` (named before anything was measured), ``published`` (a statement of
+            others that is re-tested) or ``late`` (named when the tables were there already, and
+            therefore exploratory). What is known of it is added after the numbers were found.
+    """
+
+    outcome: str
+    against: str = ""
+    equivalence: bool = False
+    kind: str = LATE
+
+
 @dataclass(frozen=True, slots=True)
 class Finding:
     """The numbers of a claim, before the verdict.
 
     Attributes:
-        id: stable identifier.
+        id: stable identifier; of a hypothesis ``hypothesis:ID``.
         found: the sentence if the claim is supported.
         observed: the sentence otherwise: the numbers without an assertion.
         estimate, interval, unit: in that unit.
         n: units of replication.
         test: name of the test and its null.
-        query: how to recompute the estimate.
+        query: how to recompute the estimate (``findings.queries`` tells its form).
         consulted: the gates.
         p, p_adjusted, p_floor: None where nothing is tested.
         level: what the floor must lie below; alpha for max-T, alpha/m for Holm.
@@ -148,8 +170,14 @@ class Finding:
         equivalence_p, margin: of the two one-sided tests, corrected for all in the family; None
             where there is no margin.
         detectable: smallest effect found with 80% power, in the unit of the estimate.
-        replicate: what the units of replication are.
         missing: why the design cannot identify the claim, and what would; None if it can.
+        replicate: what the units of replication are.
+        tests: hypotheses in the family that ``p_adjusted`` is corrected for; None where nothing
+            is tested.
+        family: what that family is, as it stands after "among": ``5 agents``.
+        hypothesis: what was named, where the finding answers a hypothesis. Its ``p_adjusted`` (or
+            ``equivalence_p``) is then that of this one statement; Holm's correction over its kind
+            comes when all findings are there.
     """
 
     id: str
@@ -173,96 +201,14 @@ class Finding:
     detectable: float | None = None
     missing: str | None = None
     replicate: str = "scenarios"
+    tests: int | None = None
+    family: str = ""
+    hypothesis: Stated | None = None
 
-
-def claim_row(setting: Setting, finding: Finding) -> dict[str, object]:
-    """The row of the claims table: verdict, and the statement that goes with it."""
-    reached = finding.p_floor is None or finding.p_floor < finding.level
-    equivalent = None if finding.equivalence_p is None else finding.equivalence_p < setting.alpha
-    p_adjusted = finding.p_adjusted
-    rejects = finding.decided if p_adjusted is None else p_adjusted < setting.alpha
-    standing = Standing(
-        gate_failed=bool(finding.consulted.failed),
-        identified=finding.missing is None and reached,
-        rejects=rejects,
-        above_noise=_above_noise(finding),
-        alive=finding.consulted.alive,
-        equivalent=equivalent,
-    )
-    decision = verdict(standing)
-    low, high = finding.interval or (None, None)
-    return {
-        "id": finding.id,
-        "statement": _statement(setting, finding, standing, decision),
-        "estimate": finding.estimate,
-        "low": low,
-        "high": high,
-        "unit": finding.unit,
-        "n_units": finding.n,
-        "test": finding.test,
-        "p": finding.p,
-        "p_adjusted": finding.p_adjusted,
-        "p_floor": finding.p_floor,
-        "gates": finding.consulted.text,
-        "registered": False,
-        "verdict": decision,
-        "query": finding.query,
-    }
-
-
-def _above_noise(finding: Finding) -> bool:
-    if finding.noise is None or finding.estimate is None:
-        return finding.estimate is not None or finding.noise is None
-    return abs(finding.estimate) > finding.noise
-
-
-def _statement(setting: Setting, finding: Finding, standing: Standing, decision: str) -> str:
-    reasons = {
-        SUPPORTED: _caveat(finding, standing),
-        EQUIVALENT: f"Equivalent to zero within a margin of {size(finding.margin)} nats "
-        f"({probability(finding.equivalence_p)}, two one-sided tests, corrected).",
-        NOISE: _not_found(setting, finding, standing),
-        ARTEFACT: f"Artefact: {' '.join(finding.consulted.failed)}",
-        NOT_IDENTIFIED: _not_identified(finding, standing),
-    }
-    lead = finding.found if decision == SUPPORTED else finding.observed
-    return f"{lead} {reasons[decision]}".strip()
-
-
-def _caveat(finding: Finding, standing: Standing) -> str:
-    if standing.alive is None:
-        return "Liveness could not be checked; the difference stands all the same."
-    if standing.equivalent:
-        return f"It is smaller than the margin of {size(finding.margin)} nats that would matter."
-    return ""
-
-
-def _not_found(setting: Setting, finding: Finding, standing: Standing) -> str:
-    if standing.rejects and not standing.above_noise:
-        return f"It does not exceed the numerical noise floor of {size(finding.noise)} nats."
-    if finding.detectable is None:
-        return "Not distinguishable from noise."
-    unit = "in probability" if finding.unit == "probability" else finding.unit
-    return (
-        f"Not distinguishable from noise: with {finding.n} {finding.replicate} an effect of "
-        f"{size(finding.detectable)} {unit} would be found with 80% power at the corrected "
-        f"level of {setting.alpha:g}."
-    )
-
-
-def _not_identified(finding: Finding, standing: Standing) -> str:
-    if finding.missing is not None:
-        return f"Not identified by this design: {finding.missing}"
-    if not standing.identified:
-        return (
-            f"Not identified by this design: with {finding.n} {finding.replicate} no data can give "
-            f"a p below {size(finding.p_floor)}, and {size(finding.level)} is needed; add "
-            f"{finding.replicate}."
-        )
-    return (
-        "Not identified by this design: liveness could not be checked, and a dead agent looks the "
-        "same; store a fingerprint when the agent is trained."
-    )
+    @property
+    def exploratory(self) -> bool:
+        """Whether the tables suggested it: neither registered nor a published statement."""
+        return self.hypothesis is None or self.hypothesis.kind == LATE
 
 
 def size(value: float | None) -> str:

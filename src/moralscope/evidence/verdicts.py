@@ -30,11 +30,13 @@ class Standing:
         gate_failed: a gate failed that would by itself explain the number.
         identified: the unit of replication exists, in a number for which the smallest attainable
             p lies below the level that the test is held to.
-        rejects: the adjusted p lies below alpha.
+        rejects: the p lies below alpha, corrected within its family and, of an exploratory
+            claim, among all claims; of a named hypothesis, in its favour as stated.
         above_noise: the estimate exceeds the measured numerical noise floor.
         alive: the agents were shown to behave as they did when trained; None if that could not
             be checked.
         equivalent: the two one-sided tests both reject; None without a margin.
+        contradicted: a hypothesis was named, and the test rejects in favour of its opposite.
     """
 
     gate_failed: bool
@@ -43,6 +45,7 @@ class Standing:
     above_noise: bool
     alive: bool | None
     equivalent: bool | None
+    contradicted: bool = False
 
 
 def verdict(standing: Standing) -> str:
@@ -57,6 +60,9 @@ def verdict(standing: Standing) -> str:
         return NOT_IDENTIFIED
     if standing.rejects and standing.above_noise:
         return SUPPORTED
+    if standing.contradicted:
+        # An effect was seen, so the agents need not be shown alive; it is not the one named.
+        return NOISE
     if standing.alive is None:
         return NOT_IDENTIFIED
     return EQUIVALENT if standing.equivalent else NOISE
