@@ -13,7 +13,8 @@ from scipy import stats
 from moralscope.core.tables import from_rows
 from moralscope.evidence.claims import make_claims
 from moralscope.evidence.findings.contrasts import contrast_claims
-from moralscope.evidence.ledger import Setting, claim_row
+from moralscope.evidence.judged import claim_row
+from moralscope.evidence.ledger import Setting
 from moralscope.evidence.statistics.exchanging import exchange_max_t
 
 DRAWS = 999
@@ -59,8 +60,6 @@ def test_what_was_planted_is_supported(made: Rows) -> None:
         "contrast:wordings.IPD:guilt_effect:guilty": -1,
         "contrast:wordings.IPD:cooperation:kind": 1,
         "contrast:scenarios.IPD:guilt_effect:guilty": -1,
-        "contrast:scenarios.IPD:temptation_effect:guilty": 1,
-        "contrast:scenarios.IPD:temptation:guilty": 1,
         "contrast:scenarios.IPD:cooperation:kind": 1,
         "contrast-change:wordings.IPD:response_to_other:tft": 1,
         "contrast-change:wordings.IPD:cooperation:kind": 1,
@@ -70,6 +69,15 @@ def test_what_was_planted_is_supported(made: Rows) -> None:
         null = 0.5 if ":cooperation:" in name or ":forgiveness:" in name else 0.0
         null = 0.0 if name.startswith("contrast-change") else null
         assert np.sign(float(str(made[name]["estimate"])) - null) == sign, name
+
+
+def test_a_contrast_that_passes_in_its_family_alone_is_not_supported(made: Rows) -> None:
+    row = made["contrast:scenarios.IPD:temptation:guilty"]
+    # Eight texts exchanged between two situations reach 2/70, one of many claims: q is larger.
+    assert row["p_adjusted"] == pytest.approx(2 / 70)
+    assert float(str(row["q"])) > 0.05
+    assert row["verdict"] == "not distinguishable from noise"
+    assert "passes among its own family (adjusted p = .029) but not among all" in str(row["reason"])
 
 
 def test_what_was_not_planted_is_not(made: Rows) -> None:

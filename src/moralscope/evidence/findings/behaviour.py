@@ -212,6 +212,8 @@ def _finding(
         detectable=None
         if n < 2
         else smallest_detectable_effect(standard_error(values), n - 1, setting.alpha / tests),
+        tests=tests,
+        family=_counted(tests, result.family),
     )
 
 

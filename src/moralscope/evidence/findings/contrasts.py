@@ -193,7 +193,7 @@ def _family(
         tested = tested_cases(setting, design, (kind, name), whole)
         results = dict(zip(map(id, whole), tested, strict=True))
         for case in members:
-            yield _finding(setting, design, kind, case, results.get(id(case)))
+            yield case_finding(setting, design, kind, case, results.get(id(case)))
 
 
 def tested_cases(
@@ -240,9 +240,10 @@ def split(case: Case) -> tuple[Array, Array | None]:
     return np.concatenate(more), np.concatenate(less) if less else None
 
 
-def _finding(
+def case_finding(
     setting: Setting, design: Design, kind: str, case: Case, tested: Tested | None
 ) -> Finding:
+    """The finding of one case; ``tested`` is None where some of its texts have no probability."""
     signs = (1.0,) if case.other is None else (1.0, -1.0)
     terms = used(case.measured.groups, weights_of(design, case.contrast, signs))
     agents = [case.agent] if case.other is None else [case.agent, case.other]
@@ -275,6 +276,8 @@ def _finding(
         level=setting.alpha,
         noise=slope * noise_floor(setting, agents),
         detectable=None if tested is None else _detectable(case, setting.alpha / tested.tests),
+        tests=None if tested is None else tested.tests,
+        family="" if tested is None else f"{tested.tests} {_noun(design, tested.tests)}",
         missing=None
         if tested is not None
         else f"{case.measured.left_out} of its texts have no legal answer in some state or "
@@ -343,7 +346,7 @@ def _most(setting: Setting, design: Design, cases: Sequence[Case]) -> Iterator[F
     turned = replace(closest, agent=leader, other=other, measured=_turned(closest, leader))
     worst = max((result for _, result in own), key=lambda result: result.p_adjusted)
     iut = replace(worst, test=f"intersection-union over the other agents: {worst.test}")
-    made = _finding(setting, design, "most", turned, iut)
+    made = case_finding(setting, design, "most", turned, iut)
     where = contrast.words[0]
     figures = made.found.partition(": ")[2]
     yield replace(

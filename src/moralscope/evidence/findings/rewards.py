@@ -41,9 +41,9 @@ from moralscope.evidence.statistics.intervals import (
     standard_error,
     welch,
 )
+from moralscope.evidence.statistics.multiplicity import holm
 from moralscope.evidence.statistics.resampling import (
     Array,
-    holm,
     permutation_floor,
     permute_labels,
     sign_flip,
@@ -62,9 +62,9 @@ def reward_findings(setting: Setting) -> Iterator[Finding]:
         if all(agent in found.bases for names in design.agents for agent in names)
     ]
     means = {design: seed_means(found, design) for design in designs}
-    yield from _single(setting, found, designs, means)
+    yield from rewards_alone(setting, found, designs, means)
     pairs = [(a, b) for a, b in itertools.combinations(designs, 2) if a.base == b.base]
-    yield from _pairs(setting, found, pairs, means)
+    yield from rewards_compared(setting, found, pairs, means)
 
 
 def seed_means(found: Behaviour, design: RewardDesign) -> Array:
@@ -81,12 +81,13 @@ def seed_means(found: Behaviour, design: RewardDesign) -> Array:
     )
 
 
-def _single(
+def rewards_alone(
     setting: Setting,
     found: Behaviour,
     designs: Sequence[RewardDesign],
     means: dict[RewardDesign, Array],
 ) -> Iterator[Finding]:
+    """One finding per reward against base; ``means`` are ``seed_means`` by design."""
     level = setting.alpha / max(1, len(designs))
     needed = max(MIN_SEEDS, units_to_differ_from_zero(setting.alpha, max(1, len(designs))))
     p_values = [
@@ -125,6 +126,8 @@ def _single(
             detectable=None
             if design.seeds < 2
             else smallest_detectable_effect(standard_error(y), design.seeds - 1, level),
+            tests=len(designs),
+            family=f"{len(designs)} reward{'s' * (len(designs) > 1)}",
             missing=None
             if design.seeds >= needed
             else f"a claim about a reward is replicated over training seeds, and "
@@ -134,12 +137,13 @@ def _single(
         )
 
 
-def _pairs(
+def rewards_compared(
     setting: Setting,
     found: Behaviour,
     pairs: Sequence[tuple[RewardDesign, RewardDesign]],
     means: dict[RewardDesign, Array],
 ) -> Iterator[Finding]:
+    """One finding per pair of rewards; ``means`` are ``seed_means`` by design."""
     level = setting.alpha / max(1, len(pairs))
     tested = [_permute_if(setting, a, b, means, level) for a, b in pairs]
     adjusted = _holm(tested)
@@ -175,6 +179,8 @@ def _pairs(
             level=level,
             noise=noise_floor(setting, [*agents, a.base]),
             detectable=_detectable(ya, yb, level),
+            tests=len(pairs),
+            family=f"{len(pairs)} pair{'s' * (len(pairs) > 1)} of rewards",
             missing=None
             if p is not None
             else "claims about rewards are replicated over training seeds, and "

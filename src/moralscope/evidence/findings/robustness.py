@@ -260,6 +260,8 @@ def _tested(setting: Setting, family: str, units: Units, said: Sequence[Said]) -
             detectable=smallest_detectable_effect(
                 standard_error(values), n - 1, setting.alpha / tests
             ),
+            tests=tests,
+            family=f"{tests} agent{'s' * (tests > 1)}",
         )
 
 

@@ -118,6 +118,8 @@ def _pair(setting: Setting, asked: _Asked, index: int) -> Finding:
         if n < 2
         else smallest_detectable_effect(standard_error(values), n - 1, setting.alpha / m),
         missing=None if n > 1 else "one scenario shows no variation; ask in more scenarios.",
+        tests=m,
+        family=f"{m} pair{'s' * (m > 1)} of agents",
     )
 
 
@@ -158,6 +160,8 @@ def _all(setting: Setting, asked: _Asked, names: Sequence[str]) -> Finding:
         equivalence_p=whole,
         margin=margin,
         missing=None if n > 1 else "one scenario shows no variation; ask in more scenarios.",
+        tests=m,
+        family=f"{m} pair{'s' * (m > 1)} of agents",
     )
 
 

@@ -159,6 +159,8 @@ def site_finding(
         level=alpha,
         noise=noise,
         detectable=outcome.detectable,
+        tests=outcome.sites,
+        family=f"{outcome.sites} sites",
     )
 
 
