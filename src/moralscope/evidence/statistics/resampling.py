@@ -143,12 +143,12 @@ def max_t(values: Array, rng: np.random.Generator, draws: int = 9_999) -> MaxT:
     """
     y = finite(values, "columns")
     flips = sign_flips(y.shape[0], rng, draws)
-    observed = np.abs(_bounded_t(flips.signs[:1], y)[0])
+    observed = np.abs(bounded_t(flips.signs[:1], y)[0])
     hits = np.zeros(y.shape[1])
     maxima: list[Array] = []
     step = max(1, _CHUNK // max(1, y.shape[1]))
     for start in range(0, len(flips.signs), step):
-        drawn = np.abs(_bounded_t(flips.signs[start : start + step], y))
+        drawn = np.abs(bounded_t(flips.signs[start : start + step], y))
         hits += (drawn >= observed * _TIE).sum(axis=0)
         maxima.append(drawn.max(axis=1))
     largest = np.sort(np.concatenate(maxima))
@@ -170,8 +170,13 @@ def sign_flip(values: Array, rng: np.random.Generator, draws: int = 9_999) -> tu
     return float(result.p[0]), result.floor
 
 
-def _bounded_t(signs: Array, y: Array) -> Array:
-    """``r = mean / root mean square`` in [-1, 1], (patterns, K); 0 for a column of zeros."""
+def bounded_t(signs: Array, y: Array) -> Array:
+    """``r = mean / root mean square`` in [-1, 1], (patterns, K); 0 for a column of zeros.
+
+    Args:
+        signs: (patterns, G) of +1 and -1.
+        y: (G, K) unit means.
+    """
     size = np.sqrt((y * y).mean(axis=0))
     scale = np.where(size > 0.0, size, 1.0)
     return (signs @ (y / scale)) / y.shape[0]
@@ -184,16 +189,6 @@ def _student_t(y: Array) -> Array:
     error = y.std(axis=0, ddof=1) / math.sqrt(y.shape[0])
     unbounded = np.where(mean == 0.0, 0.0, np.copysign(np.inf, mean))
     return np.where(error > 0.0, mean / np.where(error > 0.0, error, 1.0), unbounded)
-
-
-def holm(p: Array) -> Array:
-    """Holm's step-down adjusted p: family-wise error under any dependence. Shape kept."""
-    raw = finite(p, "p values")
-    order = np.argsort(raw, kind="stable")
-    stepped = raw[order] * np.arange(len(raw), 0, -1)
-    adjusted = np.empty_like(raw)
-    adjusted[order] = np.minimum(1.0, np.maximum.accumulate(stepped))
-    return adjusted
 
 
 def permutation_floor(first: int, second: int) -> float:
