@@ -79,11 +79,33 @@ def test_bootstrap_t_moves_with_the_data(shift: float, scale: float) -> None:
     assert moved == pytest.approx((low * scale + shift, high * scale + shift), rel=1e-6, abs=1e-6)
 
 
-def test_twenty_clusters_switch_to_the_bootstrap() -> None:
-    few, many = rng(1).normal(size=19), rng(1).normal(size=20)
+def test_twenty_clusters_are_widened_by_the_bootstrap() -> None:
+    few, many = rng(1).normal(size=19), rng(1).exponential(size=20)
     assert cluster_interval(few, rng(2)) == cluster_t(few)
-    assert cluster_interval(many, rng(2)) == bootstrap_t(many, rng(2))
-    assert bootstrap_t(many, rng(2)) != cluster_t(many)
+    student, resampled = cluster_t(many), bootstrap_t(many, rng(2))
+    assert student is not None
+    assert resampled is not None
+    # A long tail upwards moves the whole bootstrap interval up.
+    assert resampled[0] > student[0]
+    assert resampled[1] > student[1]
+    assert cluster_interval(many, rng(2)) == (student[0], resampled[1])
+
+
+@pytest.mark.parametrize("law", ["exponential", "student"])
+def test_intervals_hold_for_skewed_units_and_for_heavy_tails(law: str) -> None:
+    """Where one of the two fails, the other makes up for it."""
+    draw, runs, covered = rng(8), 500, np.zeros(3)
+    for _ in range(runs):
+        y = draw.exponential(size=20) - 1.0 if law == "exponential" else draw.standard_t(2, 20)
+        ends = (
+            cluster_t(y),
+            bootstrap_t(y, draw, draws=499),
+            cluster_interval(y, draw, draws=499),
+        )
+        covered += [low <= 0.0 <= high for low, high in filter(None, ends)]
+    student, resampled, together = covered / runs
+    assert min(student, resampled) < 0.935
+    assert together >= 0.94
 
 
 def test_coverage_of_both_intervals() -> None:
