@@ -99,11 +99,11 @@ SCHEMAS: dict[str, tuple[str, str, str]] = {
         head              | integer? | count  | its head, or key/value head
         positions         | text     | one of | answer_span, all, or a named span
         write             | text     | one of | write (source's own contribution) or z
-        baseline_log_odds | number   | nats   | the target's own
-        patched_log_odds  | number   | nats   | with the patch
+        baseline_log_odds | number?  | nats   | the target's own; null: not recorded
+        patched_log_odds  | number?  | nats   | with the patch; null: not recorded
         effect            | number   | nats   | patched minus baseline
         margin            | number?  | nats   | patched log-odds towards the option preferred before; negative: flipped
-        flipped           | flag     | yes or no | whether the preferred option changed
+        flipped           | flag?    | yes or no | whether the preferred option changed; null: not recorded
         first_patched     | integer? | tokens | absolute position in the rendered prompt of the first token that is replaced, from 0; of the full swap 0; null: not recorded
         first_scored      | integer? | tokens | absolute position of the first answer token that is scored; null: not recorded
         """,
@@ -191,9 +191,9 @@ SCHEMAS: dict[str, tuple[str, str, str]] = {
         agent              | text   | name | the base
         prompt             | text   | name | on what
         change             | text   | one of | kernel (other order of the same sums) or dtype (weights rounded)
-        setting            | text   | name | the kernel or dtype, such as eager or bfloat16
-        log_odds           | number | nats | measured so
-        reference_log_odds | number | nats | as everything else in the study is measured
+        setting            | text    | name | the kernel or dtype, such as eager or bfloat16
+        log_odds           | number? | nats | measured so; null: neither option has any probability
+        reference_log_odds | number? | nats | as everything else in the study is measured
         """,
     ),
     "control_patches": (
@@ -205,9 +205,9 @@ SCHEMAS: dict[str, tuple[str, str, str]] = {
         target        | text    | name   | agent that is patched
         prompt        | text    | name   | on what
         site          | text    | site   | where it is added
-        draw          | integer | count  | which random direction, from 0
+        draw          | integer | count  | which random direction, from 0; of planted: 0 at full length, 1 at half
         norm          | number  | model units | length of the vector that was added
-        effect        | number  | nats   | what it did, measured as patches are
+        effect        | number? | nats   | what it did, measured as patches are; null: the patch changes nothing, so that no length is given
         expected      | number? | nats   | of planted: its effect in an ordinary forward of the whole model; null for random
         source_effect | number? | nats   | effect of the patch itself at the site; null: not patched
         """,
