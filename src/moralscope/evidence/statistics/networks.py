@@ -12,11 +12,8 @@ all prompts of a cluster together. With D^b from the b-th such swap,
     p_adj(ij) = share of b with max |D^b| >= |D_ij|             (max-T: Westfall and Young 1993)
     p_count   = share of b with #{|D^b| > c} >= #{|D| > c}      (one test of the whole network)
 
-All 2^(G-1) swaps up to 14 clusters, else random ones. Means and variances of a site may differ
-between agents without the wiring being different; that is why both are taken out.
-
-Sums and cross-products are kept per cluster, so every swap, every half of the clusters and every
-cluster left out is one row of a matrix product.
+All 2^(G-1) swaps up to 14 clusters (10 above 64 sites), else random ones. Means and variances of
+a site may differ between agents without the wiring being different; both are taken out.
 
 A hub is a site that many changed pairs share. Whether its degree is large is asked twice: against
 label swaps (``LabelSwap.hub``: is there so large a hub without any difference?), and against
@@ -26,34 +23,38 @@ one site makes a hub under the second null alone, so a named hub needs both.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
 from moralscope.core.errors import EvidenceError
-from moralscope.evidence.statistics.correlations import (
-    MAX_CORRELATION,
-    correlation_matrix,
-    degenerate,
+from moralscope.evidence.statistics.clustered import (
+    FLAT,
+    Flags,
+    Wiring,
+    agent_contrast,
+    contrast,
+    correlations,
+    wire,
 )
 from moralscope.evidence.statistics.hubs import Hub, degrees, hub_degree
 from moralscope.evidence.statistics.intervals import UNDEFINED_RESAMPLES
 from moralscope.evidence.statistics.reliability import halves, spearman_brown
-from moralscope.evidence.statistics.resampling import Array, finite, sign_flips
+from moralscope.evidence.statistics.resampling import EXACT_UNITS, Array, finite, sign_flips
 
 __all__ = ["Hub", "LabelSwap", "hub_degree", "label_swap"]
 
 THRESHOLD = 0.3
 """Difference of Fisher z above which a pair counts as changed."""
 
-_TIE = 1.0 - 1e-9
-_FLAT = 1e-12
-_CHUNK = 2**22
+_MOST_EXACT = 2**25
+"""All swaps of up to 14 clusters are tried for up to 2,048 pairs (64 sites), else of up to 10."""
 
-_Flags = NDArray[np.bool_]
-_Index = NDArray[np.int64]
+_FEW_UNITS = 10
+_TIE = 1.0 - 1e-9
+_CHUNK = 2**19
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,32 +89,11 @@ class LabelSwap:
     p_adjusted: Array
     floor: float
     reliability: float | None
-    stable: _Flags
+    stable: Flags
     defined: float
     pairs: int
     clusters: int
     hub: Hub | None
-
-
-@dataclass(frozen=True, slots=True)
-class _Sums:
-    """Per cluster: prompts (G,), sums and squares (G, K), products of the pairs (G, P)."""
-
-    sizes: Array
-    sums: Array
-    squares: Array
-    products: Array
-
-
-@dataclass(frozen=True, slots=True)
-class _Pair:
-    """Both agents' sums over the same clusters, and the sites of each pair."""
-
-    first: _Sums
-    second: _Sums
-    rows: _Index
-    columns: _Index
-    sites: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,7 +122,7 @@ def label_swap(
         first: (n, K) values of the first agent, one row per prompt and one column per site.
         second: (n, K) values of the second, same prompts and sites in the same order.
         clusters: (n,) scenario of each prompt.
-        rng: draws swaps above 14 clusters, and halves of the clusters.
+        rng: draws swaps where there are too many, and halves of the clusters.
         draws: how many swaps.
         threshold: difference of Fisher z above which a pair counts as changed.
         max_undefined: without p values if more than this share of the swaps has a pair without
@@ -156,164 +136,98 @@ def label_swap(
     _check(a, b, clusters)
     names = sorted(set(clusters))
     codes = np.array([names.index(name) for name in clusters], dtype=np.int64)
-    both = _pair(a, b, codes)
-    flips = sign_flips(len(names), rng, draws)
-    # A label that is swapped has its sign flipped; the first pattern is the observed one.
-    null = _null(both, (1.0 - flips.signs) / 2.0, threshold)
-    whole = np.ones((1, len(names)))
-    seen = np.abs(_differences(both, whole)[0])
-    tested = len(both.rows) > 0 and 1.0 - null.defined <= max_undefined
-    below = np.searchsorted(np.sort(null.largest), seen * _TIE, side="left")
-    p = 1.0 - np.asarray(below, dtype=np.float64) / len(null.largest)
-    count = int((seen > threshold).sum())
+    wiring = wire(a, b, codes)
+    # Swapping a cluster's labels is flipping its sign; the first pattern is the observed one.
+    few = len(wiring.rows) << EXACT_UNITS <= _MOST_EXACT
+    flips = sign_flips(len(names), rng, draws, EXACT_UNITS if few else _FEW_UNITS)
+    null = _null(wiring, (1.0 - flips.signs.T) / 2.0, math.tanh(threshold))
+    whole = np.ones((len(names), 1))
+    seen = agent_contrast(wiring, whole)[:, 0]
+    changed = np.abs(seen) > math.tanh(threshold)
+    tested = len(wiring.rows) > 0 and 1.0 - null.defined <= max_undefined
+    p = _share_reaching(null.largest, np.abs(seen)) if tested else np.full(len(seen), np.nan)
+    plain = correlations(wiring, whole, 0.0 * whole) - correlations(wiring, 0.0 * whole, whole)
     return LabelSwap(
-        difference=_square(both, _plain(both, whole), 0.0),
-        p_count=float((null.counts >= count).mean()) if tested else None,
-        count=count,
-        p_adjusted=_square(both, p if tested else np.full(len(p), np.nan), 1.0),
+        difference=_square(wiring, plain[:, 0], 0.0),
+        p_count=float((null.counts >= changed.sum()).mean()) if tested else None,
+        count=int(changed.sum()),
+        p_adjusted=_square(wiring, p, 1.0),
         floor=flips.floor,
-        reliability=_reliability(both, halves(len(names), rng), max_undefined),
-        stable=_square(both, _stable(both).astype(np.float64), 0.0) == 1.0,
+        reliability=_reliability(wiring, halves(len(names), rng), max_undefined),
+        stable=_square(wiring, _stable(wiring, seen).astype(np.float64), 0.0) == 1.0,
         defined=null.defined,
-        pairs=len(both.rows),
+        pairs=len(wiring.rows),
         clusters=len(names),
-        hub=_hub(both, seen > threshold, null, flips.floor) if tested else None,
+        hub=_hub(wiring, changed, null.degrees, flips.floor) if tested else None,
     )
 
 
-def _pair(a: Array, b: Array, codes: _Index) -> _Pair:
-    """Sums per cluster for the pairs that can be tested."""
-    usable = _usable(a, codes) & _usable(b, codes)
-    rows, columns = np.triu_indices(a.shape[1], 1)
-    together = np.maximum(
-        np.abs(correlation_matrix(a)[rows, columns]), np.abs(correlation_matrix(b)[rows, columns])
-    )
-    # A constant column makes NaN here, which compares as false.
-    kept = usable[rows] & usable[columns] & (together <= MAX_CORRELATION)
-    rows, columns = rows[kept], columns[kept]
-    one, other = (_sums(_scaled(values), codes, rows, columns) for values in (a, b))
-    return _Pair(one, other, rows, columns, a.shape[1])
+def _null(wiring: Wiring, moved: Array, threshold: float) -> _Null:
+    """Statistics of every swap; one with an undefined pair counts as the most extreme of all.
 
-
-def _usable(values: Array, codes: _Index) -> _Flags:
-    """Columns with enough distinct values that vary whichever cluster is left out."""
-    kept = np.array([not degenerate(column) for column in values.T], dtype=np.bool_)
-    scaled = _scaled(values)
-    for code in range(int(codes.max()) + 1):
-        rest = scaled[codes != code]
-        kept &= (rest.var(axis=0) > _FLAT) if len(rest) else False
-    return kept
-
-
-def _scaled(values: Array) -> Array:
-    """Columns centred and scaled; those without spread are left at 0, and are not tested."""
-    spread = values.std(axis=0)
-    return (values - values.mean(axis=0)) / np.where(spread > 0.0, spread, 1.0)
-
-
-def _sums(values: Array, codes: _Index, rows: _Index, columns: _Index) -> _Sums:
-    groups = [values[codes == code] for code in range(int(codes.max()) + 1)]
-    grams = [group.T @ group for group in groups]
-    return _Sums(
-        sizes=np.array([float(len(group)) for group in groups]),
-        sums=np.array([group.sum(axis=0) for group in groups]),
-        squares=np.array([np.diag(gram) for gram in grams]),
-        products=np.array([gram[rows, columns] for gram in grams]),
-    )
-
-
-def _correlations(both: _Pair, weights: Array, other: Array) -> Array:
-    """Correlations (draws, pairs) over some clusters of the first agent and others of the second.
-
-    NaN where a column does not vary, or where there are fewer than four prompts.
+    Args:
+        wiring: of both agents.
+        moved: (G, draws) 1 for clusters whose labels are swapped.
+        threshold: of the contrast.
     """
-    one, two = both.first, both.second
-    n = (weights @ one.sizes + other @ two.sizes)[:, None]
-    with np.errstate(divide="ignore", invalid="ignore"):
-        mean = (weights @ one.sums + other @ two.sums) / n
-        variance = (weights @ one.squares + other @ two.squares) / n - mean**2
-        scale = 1.0 / np.sqrt(np.where((variance > _FLAT) & (n > 3.0), variance, np.nan))
-        r = (weights @ one.products + other @ two.products) / n
-        r -= mean[:, both.rows] * mean[:, both.columns]
-        r *= scale[:, both.rows] * scale[:, both.columns]
-    return r
-
-
-def _fisher(r: Array) -> Array:
-    return np.arctanh(np.clip(r, -MAX_CORRELATION, MAX_CORRELATION))
-
-
-def _differences(both: _Pair, weights: Array) -> Array:
-    """D (draws, pairs) over the clusters that each row of ``weights`` (draws, G) keeps."""
-    none = np.zeros_like(weights)
-    return _fisher(_correlations(both, weights, none)) - _fisher(_correlations(both, none, weights))
-
-
-def _plain(both: _Pair, weights: Array) -> Array:
-    none = np.zeros_like(weights)
-    return (_correlations(both, weights, none) - _correlations(both, none, weights))[0]
-
-
-def _null(both: _Pair, swapped: Array, threshold: float) -> _Null:
-    """Statistics of every swap; one with an undefined pair counts as the most extreme of all."""
     largest: list[Array] = []
     counts: list[Array] = []
     most: list[Array] = []
-    defined = 0
-    step = max(1, _CHUNK // max(1, len(both.rows)))
-    for start in range(0, len(swapped), step):
-        moved = swapped[start : start + step]
-        kept = 1.0 - moved
-        drawn = np.abs(
-            _fisher(_correlations(both, kept, moved)) - _fisher(_correlations(both, moved, kept))
-        )
-        whole = np.isfinite(drawn).all(axis=1)
+    step = max(1, _CHUNK // max(1, len(wiring.rows)))
+    for start in range(0, moved.shape[1], step):
+        other = moved[:, start : start + step]
+        own = 1.0 - other
+        drawn = np.abs(contrast(correlations(wiring, own, other), correlations(wiring, other, own)))
+        top = drawn.max(axis=0, initial=0.0)
+        whole = np.isfinite(top)  # a maximum with NaN among its values is NaN
         changed = drawn > threshold
-        defined += int(whole.sum())
-        largest.append(np.where(whole, drawn.max(axis=1, initial=0.0), np.inf))
-        counts.append(np.where(whole, changed.sum(axis=1), np.inf))
-        of_site = degrees(changed, both.rows, both.columns, both.sites)
+        of_site = degrees(changed.T, wiring.rows, wiring.columns, wiring.sites)
+        largest.append(np.where(whole, top, np.inf))
+        counts.append(np.where(whole, changed.sum(axis=0), np.inf))
         most.append(np.where(whole, of_site.max(axis=1), np.inf))
+    every = np.concatenate(largest)
     return _Null(
-        np.concatenate(largest), np.concatenate(counts), np.concatenate(most),
-        defined / len(swapped),
-    )  # fmt: skip
+        every, np.concatenate(counts), np.concatenate(most), float(np.isfinite(every).mean())
+    )
 
 
-def _hub(both: _Pair, changed: _Flags, null: _Null, floor: float) -> Hub:
-    of_site = degrees(changed[None, :], both.rows, both.columns, both.sites)[0]
+def _share_reaching(null: Array, seen: Array) -> Array:
+    below = np.asarray(np.searchsorted(np.sort(null), seen * _TIE), dtype=np.float64)
+    return 1.0 - below / len(null)
+
+
+def _hub(wiring: Wiring, changed: Flags, null: Array, floor: float) -> Hub:
+    of_site = degrees(changed[None, :], wiring.rows, wiring.columns, wiring.sites)[0]
     site = int(of_site.argmax())
-    p = float((null.degrees >= of_site[site]).mean())
-    return Hub(site, int(of_site[site]), p, floor)
+    return Hub(site, int(of_site[site]), float((null >= of_site[site]).mean()), floor)
 
 
-def _reliability(both: _Pair, first: _Flags, max_undefined: float) -> float | None:
+def _reliability(wiring: Wiring, first: Flags, max_undefined: float) -> float | None:
     """Mean correlation over pairs between the D of two halves of the clusters, stepped up."""
-    if len(both.rows) < 3 or len(both.first.sizes) < 2:
+    if len(wiring.rows) < 3 or wiring.clusters < 2:
         return None
-    one = _differences(both, first.astype(np.float64))
-    other = _differences(both, (~first).astype(np.float64))
-    one, other = (half - half.mean(axis=1, keepdims=True) for half in (one, other))
-    size = np.sqrt((one * one).sum(axis=1) * (other * other).sum(axis=1))
-    usable = size > _FLAT
+    one = np.arctanh(agent_contrast(wiring, first.T.astype(np.float64)))
+    other = np.arctanh(agent_contrast(wiring, (~first).T.astype(np.float64)))
+    one -= one.mean(axis=0)
+    other -= other.mean(axis=0)
+    size = np.sqrt((one * one).sum(axis=0) * (other * other).sum(axis=0))
+    usable = size > FLAT  # false for NaN
     if 1.0 - float(usable.mean()) > max_undefined:
         return None
-    r = (one * other).sum(axis=1)[usable] / size[usable]
+    r = (one * other).sum(axis=0)[usable] / size[usable]
     return spearman_brown(float(np.clip(r.mean(), -1.0, 1.0)))
 
 
-def _stable(both: _Pair) -> _Flags:
-    groups = len(both.first.sizes)
-    left_out = np.sign(_differences(both, 1.0 - np.eye(groups)))
-    whole = np.sign(_differences(both, np.ones((1, groups))))
+def _stable(wiring: Wiring, seen: Array) -> Flags:
+    left_out = np.sign(agent_contrast(wiring, 1.0 - np.eye(wiring.clusters)))
     # Undefined compares as false, so it is never stable.
-    return (whole[0] != 0.0) & (left_out == whole).all(axis=0)
+    return (seen != 0.0) & (left_out == np.sign(seen)[:, None]).all(axis=1)
 
 
-def _square(both: _Pair, of_pairs: Array, diagonal: float) -> Array:
-    found = np.full((both.sites, both.sites), np.nan)
-    found[both.rows, both.columns] = of_pairs
-    found[both.columns, both.rows] = of_pairs
+def _square(wiring: Wiring, of_pairs: Array, diagonal: float) -> Array:
+    found = np.full((wiring.sites, wiring.sites), np.nan)
+    found[wiring.rows, wiring.columns] = of_pairs
+    found[wiring.columns, wiring.rows] = of_pairs
     np.fill_diagonal(found, diagonal)
     return found
 

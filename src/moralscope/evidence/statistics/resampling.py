@@ -109,18 +109,21 @@ def sign_flip_floor(units: int, draws: int = 0) -> float:
 
     ``draws`` of 0 means that every pattern is enumerated, however many units there are.
     """
-    exact = 2.0 / 2.0**units
+    exact = 2.0 ** (1 - units)  # this way round it underflows to 0 for thousands of units
     return max(exact, 1.0 / (draws + 1)) if draws else exact
 
 
-def sign_flips(units: int, rng: np.random.Generator, draws: int = 9_999) -> SignFlips:
+def sign_flips(
+    units: int, rng: np.random.Generator, draws: int = 9_999, exact: int = EXACT_UNITS
+) -> SignFlips:
     """The sign patterns to test with: all of them for up to 14 units, else the given number.
 
     A pattern and its negative give the same two-sided statistic, so the exact set holds the
     2^(G-1) patterns whose first sign is +1. The sampled set holds the observed pattern besides
-    the ``draws`` random ones, which makes the p valid: (1 + hits) / (draws + 1).
+    the ``draws`` random ones, which makes the p valid: (1 + hits) / (draws + 1). ``exact`` moves
+    the limit of 14 for a statistic that is dear to compute.
     """
-    if units <= EXACT_UNITS:
+    if units <= exact:
         tails = np.array(list(itertools.product((1.0, -1.0), repeat=max(units - 1, 0))))
         signs = np.hstack([np.ones((len(tails), 1)), tails.reshape(len(tails), -1)])
         return SignFlips(signs[:, :units], min(1.0, sign_flip_floor(units)))
