@@ -22,7 +22,7 @@ def test_a_sound_study_passes_every_gate(sound: synthetic.Tables) -> None:
     assert gates.filter(pl.col("passed").ne_missing(True)).height == 0
     assert set(gates.get_column("gate").to_list()) == {
         "liveness", "undefined values", "resolution", "duplicates", "completeness", "noise floor",
-        "dead sites",
+        "dead sites", "position",
     }  # fmt: skip
 
 

@@ -12,6 +12,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 
 from moralscope.evidence.statistics.resampling import Array
 
@@ -73,20 +74,23 @@ def stored_bits(values: Array, claimed: int) -> int:
     Values that are all exactly representable in a coarser format were stored in it at some point,
     whatever the table says.
     """
-    present = values[values != 0.0]
-    if present.size == 0:
-        return claimed
-    mantissa, _ = np.frexp(present)
-    for bits in sorted(MANTISSA_BITS.values()):
-        if bits >= claimed:
-            break
+    return int(column_bits(values.reshape(-1, 1), claimed)[0])
+
+
+def column_bits(values: Array, claimed: int) -> NDArray[np.int64]:
+    """``stored_bits`` of each column of (prompts, K) values: (K,). Zeros tell nothing."""
+    used = np.full(values.shape[1], claimed, dtype=np.int64)
+    if not len(values):
+        return used
+    mantissa, _ = np.frexp(values)
+    # From fine to coarse, so that the coarsest format that holds a column stays.
+    for bits in sorted((b for b in MANTISSA_BITS.values() if b < claimed), reverse=True):
         scaled = mantissa * 2.0 ** (bits + 1)
-        if bool((scaled == np.round(scaled)).all()):
-            return bits
-    return claimed
+        used[(scaled == np.round(scaled)).all(axis=0) & values.any(axis=0)] = bits
+    return used
 
 
-def ulp(size: Array, bits: int) -> Array:
+def ulp(size: Array, bits: int | NDArray[np.int64]) -> Array:
     """Unit in the last place at magnitudes ``size`` above zero, for ``bits`` stored bits."""
     return np.exp2(np.floor(np.log2(size)) - bits)
 
@@ -98,7 +102,7 @@ class Resolution:
     Attributes:
         steps: (K,) standard deviation in units in the last place.
         values: (K,) number of distinct values.
-        bits: mantissa bits that the stored numbers really use.
+        bits: mantissa bits that the stored numbers really use, of the coarsest column.
     """
 
     steps: Array
@@ -121,9 +125,10 @@ def resolution(values: Array, stored: Array, bits: int) -> Resolution:
             in the last place is taken at each column's largest magnitude.
         bits: mantissa bits of the format that the table claims.
     """
-    used = stored_bits(stored, bits)
+    used = column_bits(stored, bits)
     largest = np.abs(stored).max(axis=0)
     step = ulp(np.where(largest > 0.0, largest, 1.0), used)
     spread = values.std(axis=0, ddof=1) if len(values) > 1 else np.zeros(values.shape[1])
-    distinct = np.array([len(np.unique(column)) for column in values.T], dtype=np.float64)
-    return Resolution(spread / step, distinct, used)
+    changes = np.diff(np.sort(values, axis=0), axis=0) != 0.0
+    distinct = changes.sum(axis=0).astype(np.float64) + 1.0
+    return Resolution(spread / step, distinct, int(used.min(initial=bits)))

@@ -1,9 +1,11 @@
-"""Are the sites of a sweep separate and resolved? Gates on attribution and patching tables.
+"""Are the sites of a sweep separate and resolved? Gates on what was measured site by site.
 
-One subject per attribution (``attribution AGENT``) and per sweep (``patching SOURCE>TARGET``).
+One subject per attribution (``attribution AGENT``), per sweep (``patching SOURCE>TARGET``), and for
+the sizes of writes and the attention of heads (``norms AGENT``, ``attention AGENT``).
 *Duplicates* compares the result vectors over prompts bit for bit and reports the number of distinct
 sites; *dead sites* counts those that are exactly zero on every prompt; *resolution* counts those
-that vary by no more than rounding. ``bias`` is left out: it is the same on every prompt by nature.
+that vary by no more than rounding (not judged of attention, whose masses are shares of 1). ``bias``
+is left out: it is the same on every prompt by nature.
 """
 
 from __future__ import annotations
@@ -15,6 +17,7 @@ import polars as pl
 
 from moralscope.core.errors import TableError
 from moralscope.evidence.gates.site_quality import (
+    MANTISSA_BITS,
     MIN_DISTINCT,
     distinct_columns,
     mantissa_bits,
@@ -119,6 +122,24 @@ def patching_results(tables: Tables, name: str, target: str, rows: pl.DataFrame)
     )
 
 
+def norms_results(norms: pl.DataFrame, agent: str) -> SiteResults:
+    """The sizes of one agent's writes, which are measured in float32 whatever its weights are."""
+    found = matrix(norms.filter(pl.col("agent") == agent), "prompt", "site", "norm")
+    bits = MANTISSA_BITS["float32"]
+    return SiteResults(f"norms {agent}", bits, found.columns, found.values, found.values)
+
+
+def attention_results(attention: pl.DataFrame, agent: str) -> SiteResults:
+    """One agent's heads, each with its masses on every category of every prompt."""
+    rows = attention.filter(pl.col("agent") == agent).select(
+        pl.concat_str("prompt", "category", separator="\0").alias("place"),
+        pl.format("L{}.h{}", "layer", "head").alias("site"),
+        "mass",
+    )
+    found = matrix(rows, "place", "site", "mass")
+    return SiteResults(f"attention {agent}", None, found.columns, found.values, found.values)
+
+
 def _bits(tables: Tables, agent: str) -> int | None:
     if "agents" not in tables:
         return None
@@ -146,7 +167,7 @@ def faults(results: SiteResults) -> SiteFaults:
 
 
 def judge_sites(tables: Tables) -> Iterator[Row]:
-    """Rows of the gates table for every attribution and every sweep present."""
+    """Rows of the gates table for everything that was measured site by site."""
     if "attribution" in tables:
         for agent in tables["attribution"].get_column("agent").unique(maintain_order=True):
             yield from _judge(attribution_results(tables, agent))
@@ -155,10 +176,25 @@ def judge_sites(tables: Tables) -> Iterator[Row]:
             name = sweep_name(source, target, positions, write)
             if rows.filter(pl.col("site") != "all").height:
                 yield from _judge(patching_results(tables, name, target, rows))
+    if "norms" in tables:
+        for agent in tables["norms"].get_column("agent").unique(maintain_order=True):
+            yield from _judge(norms_results(tables["norms"], agent))
+    if "attention" in tables:
+        for agent in tables["attention"].get_column("agent").unique(maintain_order=True):
+            yield from _judge_copies(attention_results(tables["attention"], agent))
 
 
 def _judge(results: SiteResults) -> Iterator[Row]:
     found = faults(results)
+    yield from _copies(results, found)
+    yield _judge_resolution(results, found, len(results.sites) - len(found.dead))
+
+
+def _judge_copies(results: SiteResults) -> Iterator[Row]:
+    yield from _copies(results, faults(results))
+
+
+def _copies(results: SiteResults, found: SiteFaults) -> Iterator[Row]:
     total, alive = len(results.sites), len(results.sites) - len(found.dead)
     distinct = len(found.distinct)
     advice = (
@@ -173,10 +209,9 @@ def _judge(results: SiteResults) -> Iterator[Row]:
         f"None of {total} sites is exactly zero on every prompt."
         if not found.dead
         else f"{len(found.dead)} of {total} sites are exactly zero on every prompt "
-        f"({_some(found.dead)}); they were never reached and are left out."
+        f"({_some(found.dead)}); they were never reached and are left out. Check their hooks."
     )
     yield _row(("dead sites", results.subject), len(found.dead), 0, advice, passed=not found.dead)
-    yield _judge_resolution(results, found, alive)
 
 
 def _judge_resolution(results: SiteResults, found: SiteFaults, alive: int) -> Row:
@@ -186,11 +221,12 @@ def _judge_resolution(results: SiteResults, found: SiteFaults, alive: int) -> Ro
             subject,
             None,
             0,
-            "Not available: the resolution of the dtype is not known.",
+            "Not available: the resolution of the dtype is not known; give the agent's dtype.",
             passed=None,
         )
     if len(results.values) < MIN_DISTINCT:
-        return _row(subject, None, 0, "Not available: too few prompts.", passed=None)
+        advice = f"Not available: {len(results.values)} prompts, {MIN_DISTINCT} are needed."
+        return _row(subject, None, 0, advice, passed=None)
     advice = (
         "Every site that is not dead varies by more than rounding."
         if not found.rounded
