@@ -1,0 +1,113 @@
+"""How were these numbers made? SQL over what agents computed inside, prompt by prompt.
+
+Each query has the parts ``evidence_rows`` (with ``unit`` and ``value``) and ``unit_means`` and ends
+in one row with the column ``estimate``, and runs as it stands in
+``polars.SQLContext(tables).execute(query)``.
+"""
+
+# The queries are text for a reader to run on local files; every value goes through text().
+# ruff: noqa: S608
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from moralscope.evidence.findings.queries import text
+from moralscope.evidence.statistics.correlations import MAX_CORRELATION
+
+
+@dataclass(frozen=True, slots=True)
+class InnerSource:
+    """Where inner values stand.
+
+    Attributes:
+        table: ``norms`` or ``attribution``.
+        value: the column of the number.
+        family: the prompt family.
+        token: of attribution, the answer token; None elsewhere.
+    """
+
+    table: str
+    value: str
+    family: str
+    token: int | None
+
+    @property
+    def prompts(self) -> str:
+        """The prompts of the family with their scenario, copies of a text once."""
+        return (
+            f"(SELECT scenario, MIN(prompt) AS prompt FROM prompts WHERE family = "
+            f"{text(self.family)} AND prompt IN (SELECT prompt FROM {self.table}) "
+            "GROUP BY scenario, sha256, positive, negative)"
+        )
+
+    def rows(self, agents: Sequence[str], sites: Sequence[str]) -> str:
+        """``unit, agent, prompt, site, value``: one row per agent, prompt and site."""
+        table = self.table
+        token = (
+            "" if self.token is None else f" AND {table}.part = 'whole' AND token = {self.token}"
+        )
+        return (
+            f"SELECT prompts.scenario AS unit, {table}.agent, {table}.prompt, {table}.site, "
+            f"{table}.{self.value} AS value FROM {table} "
+            f"JOIN {self.prompts} AS prompts ON {table}.prompt = prompts.prompt "
+            f"WHERE {table}.agent IN ({_listed(agents)}) AND "
+            f"{table}.site IN ({_listed(sites)}){token}"
+        )
+
+
+def _listed(names: Sequence[str]) -> str:
+    return ", ".join(text(name) for name in names)
+
+
+_UNIT_MEANS = "unit_means AS (SELECT unit, AVG(value) AS value FROM evidence_rows GROUP BY unit)"
+_CORRELATIONS = (
+    "correlations AS (SELECT x.agent, x.site AS site_a, y.site AS site_b, "
+    "CORR(x.value, y.value) AS r FROM evidence_rows AS x JOIN evidence_rows AS y "
+    "ON x.agent = y.agent AND x.prompt = y.prompt WHERE x.site < y.site "
+    "GROUP BY x.agent, x.site, y.site)"
+)
+_CHANGE = "(LN((1 + a.r) / (1 - a.r)) - LN((1 + b.r) / (1 - b.r))) / 2"
+_BOTH = (
+    "FROM correlations AS a JOIN correlations AS b "
+    "ON a.site_a = b.site_a AND a.site_b = b.site_b WHERE a.agent = {first} AND b.agent = {second} "
+    "AND ABS(a.r) <= {most} AND ABS(b.r) <= {most}"
+)
+
+
+def correlation_difference(
+    source: InnerSource, agents: tuple[str, str], sites: tuple[str, str]
+) -> str:
+    """Correlation of two sites over prompts in the first agent minus that in the second."""
+    return (
+        f"WITH evidence_rows AS ({source.rows(agents, sites)}), {_UNIT_MEANS}, {_CORRELATIONS} "
+        f"SELECT a.r - b.r AS estimate {_both(agents)}"
+    )
+
+
+def changed_pairs(
+    source: InnerSource, agents: tuple[str, str], sites: Sequence[str], threshold: float
+) -> str:
+    """Pairs of sites whose Fisher z differs between two agents by more than a threshold."""
+    return (
+        f"WITH evidence_rows AS ({source.rows(agents, sites)}), {_UNIT_MEANS}, {_CORRELATIONS} "
+        f"SELECT CAST(COALESCE(SUM(CASE WHEN ABS({_CHANGE}) > {threshold!r} THEN 1 ELSE 0 END), 0) "
+        f"AS DOUBLE) AS estimate {_both(agents)}"
+    )
+
+
+def changed_at(
+    source: InnerSource,
+    agents: tuple[str, str],
+    sites: Sequence[str],
+    site: str,
+    threshold: float,
+) -> str:
+    """How many changed pairs one site is part of."""
+    here = f"(a.site_a = {text(site)} OR a.site_b = {text(site)})"
+    return f"{changed_pairs(source, agents, sites, threshold)} AND {here}"
+
+
+def _both(agents: tuple[str, str]) -> str:
+    return _BOTH.format(first=text(agents[0]), second=text(agents[1]), most=MAX_CORRELATION)

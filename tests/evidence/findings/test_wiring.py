@@ -1,0 +1,178 @@
+"""Correlations planted by construction: what changes is found, what does not is left alone."""
+
+from __future__ import annotations
+
+import re
+
+import inner_planted
+import numpy as np
+import polars as pl
+import pytest
+import synthetic
+from scipy import stats
+
+from moralscope.core.errors import TableError
+from moralscope.evidence.claims import setting_of
+from moralscope.evidence.findings.inner import inner_values
+from moralscope.evidence.findings.wiring import wiring_findings
+from moralscope.evidence.judged import claim_rows
+
+
+def claims(tables: synthetic.Tables, draws: int = 499) -> dict[str, dict[str, object]]:
+    setting = setting_of(tables, draws=draws)
+    rows = claim_rows(setting, list(wiring_findings(setting)))
+    return {str(row["id"]): row for row in rows}
+
+
+def correlations(tables: synthetic.Tables, agent: str, first: str, second: str) -> float:
+    wide = (
+        tables["norms"]
+        .filter(pl.col("agent") == agent)
+        .pivot("site", index="prompt", values="norm")
+    )
+    return float(stats.pearsonr(wide[first].to_numpy(), wide[second].to_numpy()).statistic)
+
+
+def estimate(tables: synthetic.Tables, query: object) -> float:
+    return float(pl.SQLContext(dict(tables)).execute(str(query), eager=True)["estimate"][0])
+
+
+@pytest.fixture(scope="module")
+def changed() -> synthetic.Tables:
+    """Utilitarian's site L0.h1 writes against the factor that all others write with."""
+    return inner_planted.tables(flipped=("utilitarian",), hub=True)
+
+
+def test_a_planted_change_is_found_and_its_pair_named(changed: synthetic.Tables) -> None:
+    claim = claims(changed)["wiring:game:utilitarian"]
+    assert claim["verdict"] == "supported"
+    words = str(claim["statement"])
+    named = re.search(
+        r"stands is that of (\S+) with (\S+), correlated (\S+) in game and (\S+) in util", words
+    )
+    assert named is not None
+    first, second, game, utilitarian = named.groups()
+    assert "L0.h1" in (first, second)
+    assert game == f"{correlations(changed, 'game', first, second):+.2f}"
+    assert utilitarian == f"{correlations(changed, 'utilitarian', first, second):+.2f}"
+    assert "the same sign whichever scenario is left out" in words
+    assert claim["n_units"] == 20
+
+
+def test_the_changes_gather_at_the_planted_site(changed: synthetic.Tables) -> None:
+    hub = claims(changed)["hub:game:utilitarian"]
+    assert hub["verdict"] == "supported"
+    assert "L0.h1 is part of 7 of the 7 pairs that stand among all 28" in str(hub["statement"])
+    assert hub["estimate"] == 7.0
+
+
+def test_the_count_is_that_of_correlations_computed_one_by_one(changed: synthetic.Tables) -> None:
+    claim = claims(changed)["wiring:game:utilitarian"]
+    sites = inner_planted.SITES
+    apart = sum(
+        abs(
+            np.arctanh(correlations(changed, "game", a, b))
+            - np.arctanh(correlations(changed, "utilitarian", a, b))
+        )
+        > 0.3
+        for i, a in enumerate(sites)
+        for b in sites[i + 1 :]
+    )
+    assert claim["estimate"] == apart
+
+
+def test_the_queries_recompute_the_estimates(changed: synthetic.Tables) -> None:
+    for claim in claims(changed).values():
+        assert estimate(changed, claim["query"]) == claim["estimate"]
+
+
+def test_agents_that_are_wired_alike_are_not_told_apart() -> None:
+    found = claims(inner_planted.tables(seed=5))
+    assert {str(claim["verdict"]) for claim in found.values()} == {"not distinguishable from noise"}
+    assert "no single pair stands" in str(found["wiring:base:game"]["statement"])
+
+
+def test_equal_agents_are_called_different_no_more_often_than_allowed() -> None:
+    """Twenty studies of two agents wired alike, at level .05: four or more have p < .02."""
+    agents = ("base", "game")
+    rejected = sum(
+        claims(inner_planted.tables(seed, agents=agents, sites=inner_planted.SITES[:6]), 99)[
+            "wiring:base:game"
+        ]["verdict"]
+        == "supported"
+        for seed in range(100, 120)
+    )
+    assert rejected < 4
+
+
+def test_pairs_of_agents_are_corrected_by_holm(changed: synthetic.Tables) -> None:
+    setting = setting_of(changed, draws=499)
+    found = [f for f in wiring_findings(setting) if f.id.startswith("wiring")]
+    raw = np.array([f.p for f in found], dtype=np.float64)
+    order = np.argsort(raw)
+    steps = raw[order] * np.arange(len(raw), 0, -1)
+    expected = np.minimum(1.0, np.maximum.accumulate(steps))[np.argsort(order)]
+    assert np.allclose([float(f.p_adjusted or 0.0) for f in found], expected)
+    assert [f.tests for f in found] == [3, 3, 3]
+
+
+def test_five_scenarios_are_too_few_for_any_p() -> None:
+    found = claims(inner_planted.tables(scenarios=5, flipped=("utilitarian",), hub=True))
+    claim = found["wiring:game:utilitarian"]
+    assert claim["verdict"] == "not identified by this design"
+    assert "with 5 scenarios no data can give a p below 0.125" in str(claim["reason"])
+
+
+def test_sites_that_are_copies_of_one_measurement_make_no_network(
+    changed: synthetic.Tables,
+) -> None:
+    cloned = synthetic.copy_site(changed, "norms", "L0.h0", list(inner_planted.SITES[1:]))
+    claim = claims(cloned)["wiring:game:utilitarian"]
+    assert claim["verdict"] == "artefact"
+    assert "7 that repeat another" in str(claim["reason"])
+
+
+def test_rounded_and_dead_sites_are_left_out(changed: synthetic.Tables) -> None:
+    coarse = changed["norms"].with_columns(
+        norm=pl.when(pl.col("site") == "L0.h2")
+        .then(pl.col("norm").round(0))
+        .when(pl.col("site") == "L1.mlp")
+        .then(0.0)
+        .otherwise("norm")
+    )
+    # Two values only, whatever the rest: the spread is fine and the resolution is not.
+    coarse = coarse.with_columns(
+        norm=pl.when(pl.col("site") == "L0.h2").then((pl.col("norm") > 12.0).cast(pl.Float64) + 1.0)
+        .otherwise("norm")
+    )  # fmt: skip
+    inner = inner_values({**changed, "norms": coarse}, "norms", ["game", "utilitarian"])
+    assert inner is not None
+    assert set(inner.sites) - set(inner.sound(["game", "utilitarian"])) == {"L0.h2", "L1.mlp"}
+    claim = claims({**changed, "norms": coarse})["wiring:game:utilitarian"]
+    assert "15 pairs of 6 sites" in str(claim["statement"])
+
+
+def test_agents_on_different_prompts_are_refused(changed: synthetic.Tables) -> None:
+    part = changed["norms"].filter(~((pl.col("agent") == "game") & (pl.col("prompt") == "s3w01")))
+    with pytest.raises(TableError, match="'base' and 'game' were not measured on the same prompts"):
+        claims({**changed, "norms": part})
+
+
+def test_agents_with_different_sites_are_refused(changed: synthetic.Tables) -> None:
+    part = changed["norms"].filter(~((pl.col("agent") == "game") & (pl.col("site") == "L1.mlp")))
+    with pytest.raises(TableError, match="not measured on the same sites.*'L1.mlp'"):
+        claims({**changed, "norms": part})
+
+
+def test_scenario_means_weigh_every_prompt_of_a_scenario_alike(changed: synthetic.Tables) -> None:
+    inner = inner_values(changed, "norms", ["game"])
+    assert inner is not None
+    expected = (
+        changed["norms"]
+        .filter((pl.col("agent") == "game") & (pl.col("site") == "L1.h0"))
+        .join(changed["prompts"], on="prompt")
+        .group_by("scenario", maintain_order=True)
+        .agg(pl.col("norm").mean())["norm"]
+        .to_numpy()
+    )
+    assert np.allclose(inner.means("game", ["L1.h0"])[:, 0], expected, atol=1e-12)
