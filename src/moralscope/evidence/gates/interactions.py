@@ -21,11 +21,11 @@ from dataclasses import dataclass
 
 import numpy as np
 import polars as pl
+from numpy.typing import NDArray
 
 from moralscope.evidence.gates.channels import named
 from moralscope.evidence.gates.gate import Gate
 from moralscope.evidence.statistics.correlations import MAX_CORRELATION, degenerate
-from moralscope.evidence.statistics.resampling import Array
 from moralscope.evidence.units import Tables, Units, matrix
 
 UNDEFINED = "undefined values"
@@ -74,10 +74,9 @@ def norm_columns(tables: Tables) -> dict[str, Columns]:
     if "norms" not in tables:
         return {}
     norms = tables["norms"]
-    places: Mapping[str, str] = {}
+    places: dict[str, str] = {}
     if "prompts" in tables:
-        named_places = tables["prompts"].select("prompt", "scenario").iter_rows()
-        places = dict(named_places)
+        places = dict(tables["prompts"].select("prompt", "scenario").iter_rows())
     return {
         str(agent): _columns(matrix(rows, "prompt", "site", "norm"), places)
         for (agent,), rows in norms.group_by("agent", maintain_order=True)
@@ -97,16 +96,22 @@ def _columns(units: Units, places: Mapping[str, str]) -> Columns:
     return Columns(constant, poor, len(units.columns))
 
 
-def _in_one_scenario(units: Units, places: Mapping[str, str]) -> Array:
+def _in_one_scenario(units: Units, places: Mapping[str, str]) -> NDArray[np.bool_]:
     """Per column: whether it no longer varies once some scenario is left out."""
     scenarios = np.array([places.get(prompt, prompt) for prompt in units.names])
-    found = np.zeros(len(units.columns))
-    different = np.unique(scenarios)
-    if len(different) < 2:
-        return found
-    for scenario in different:
-        rest = units.values[scenarios != scenario]
-        found[np.ptp(rest, axis=0) == 0.0] = 1.0
+    order = np.argsort(scenarios, kind="stable")
+    starts = np.unique(scenarios[order], return_index=True)[1]
+    if len(starts) < 2:
+        return np.zeros(len(units.columns), dtype=np.bool_)
+    highest = np.maximum.reduceat(units.values[order], starts, axis=0)
+    lowest = np.minimum.reduceat(units.values[order], starts, axis=0)
+    every = np.arange(len(units.columns))
+    found = np.zeros(len(units.columns), dtype=np.bool_)
+    # Only leaving out the scenario with the largest or the smallest value can end the variation.
+    for extreme in (highest.argmax(axis=0), lowest.argmin(axis=0)):
+        up, down = highest.copy(), lowest.copy()
+        up[extreme, every], down[extreme, every] = -np.inf, np.inf
+        found |= up.max(axis=0) == down.min(axis=0)
     return found
 
 
