@@ -12,7 +12,7 @@ none was named before the run.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 
 import polars as pl
 
@@ -27,6 +27,8 @@ from moralscope.evidence.findings.rewards import reward_findings
 from moralscope.evidence.findings.robustness import robustness_findings
 from moralscope.evidence.findings.similarity import similarity_findings
 from moralscope.evidence.gates.judging import judge_gates
+from moralscope.evidence.hypotheses.grammar import Named
+from moralscope.evidence.hypotheses.judging import hypothesis_findings
 from moralscope.evidence.judged import claim_rows
 from moralscope.evidence.ledger import Finding, GateResult, Setting
 from moralscope.evidence.units import checked
@@ -39,6 +41,7 @@ def make_claims(
     seed: int = 0,
     draws: int = 9_999,
     margin: float | None = None,
+    hypotheses: Sequence[Named] = (),
 ) -> pl.DataFrame:
     """All claims that the tables present allow, as the ``claims`` table.
 
@@ -50,14 +53,16 @@ def make_claims(
         draws: random sign patterns or labellings where there are too many to enumerate.
         margin: equivalence margin for differences in log-odds, nats; by default 10% of the mean
             absolute log-odds of the base.
+        hypotheses: what was named; each becomes a claim ``hypothesis:ID``.
 
     Raises:
-        ConfigError: alpha, draws or the margin is out of range.
+        ConfigError: alpha, draws or the margin is out of range, or a hypothesis names what the
+            tables do not have.
         TableError: a table does not follow its schema, or agents that are compared were measured
             on different prompts or sites.
     """
     setting = setting_of(tables, alpha=alpha, seed=seed, draws=draws, margin=margin)
-    return judge_findings(setting, find_all(setting))
+    return judge_findings(setting, [*hypothesis_findings(setting, hypotheses), *find_all(setting)])
 
 
 def setting_of(
@@ -79,18 +84,22 @@ def setting_of(
     return Setting(known, results, alpha, seed, draws, margin)
 
 
+FINDERS: Mapping[str, Callable[[Setting], Iterable[Finding]]] = {
+    "behaviour": behaviour_findings,
+    "learned": learned_findings,
+    "robustness": robustness_findings,
+    "contrasts": contrast_claims,
+    "similarity": similarity_findings,
+    "rewards": reward_findings,
+    "patching": patching_findings,
+    "attribution": attribution_findings,
+}
+"""What is looked for, in the order of the claims."""
+
+
 def find_all(setting: Setting) -> list[Finding]:
     """Every finding that the tables suggest, before any verdict."""
-    return [
-        *behaviour_findings(setting),
-        *learned_findings(setting),
-        *robustness_findings(setting),
-        *contrast_claims(setting),
-        *similarity_findings(setting),
-        *reward_findings(setting),
-        *patching_findings(setting),
-        *attribution_findings(setting),
-    ]
+    return [finding for find in FINDERS.values() for finding in find(setting)]
 
 
 def judge_findings(setting: Setting, findings: Sequence[Finding]) -> pl.DataFrame:
