@@ -123,6 +123,7 @@ def consult_sweeps(setting: Setting, *found: Sweep) -> Consulted:
         gates=[
             *(("noise floor", f"self-patch {agent}") for agent in agents),
             *(("noise floor", pair) for pair in pairs),
+            *(("position", f"patching {sweep.name}") for sweep in found),
             ("duplicates", "scenarios"),
         ],
         shown=[(gate, f"patching {sweep.name}") for sweep in found for gate in SITE_GATES],
