@@ -140,7 +140,7 @@ _DIRECT = (
         "attribution_change",
         "contribution of a site to an agent's log-odds minus that in base; of several sites the "
         "mean",
-        "the change from base in what {sites} contribute to {agents}",
+        "the change from base in the contribution of {sites} to {agents}",
         "nats",
         ("agents", "prompts", "attribution"),
         agents=(1, 1),

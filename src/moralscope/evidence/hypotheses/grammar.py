@@ -272,7 +272,7 @@ def _expected(hypothesis: Hypothesis) -> str:
         "above": f"lies above {level}",
         "below": f"lies below {level}",
         "differs": f"differs from {level}",
-        "zero": f"is {level}, within the default margin",
+        "zero": f"is {level}, within the default margin" if hypothesis.form.margin else "is zero",
     }
     words: list[str] = []
     if hypothesis.direction is not None:
@@ -291,6 +291,8 @@ def _is_level(hypothesis: Hypothesis) -> bool:
 
 
 def _listed(sites: Sequence[str]) -> str:
+    if "all" in sites and len(sites) == 1:
+        return "everything (the full swap)"
     if len(sites) > 4:
         return f"{', '.join(sites[:3])} and {len(sites) - 3} further sites"
     return " and ".join([", ".join(sites[:-1]), sites[-1]]) if len(sites) > 1 else "".join(sites)

@@ -7,13 +7,22 @@ after the data existed; exploratory claims do not enter.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import polars as pl
 
 from moralscope.core.tables import from_rows
 from moralscope.evidence.hypotheses.grammar import Named, statement_of
 from moralscope.evidence.hypotheses.quantities import QUANTITIES
-from moralscope.evidence.ledger import Finding, Setting
+from moralscope.evidence.ledger import (
+    LATE,
+    OPEN,
+    PUBLISHED,
+    REGISTERED,
+    Finding,
+    Setting,
+    Stated,
+)
 
 
 def hypothesis_findings(setting: Setting, hypotheses: Sequence[Named]) -> list[Finding]:
@@ -22,7 +31,16 @@ def hypothesis_findings(setting: Setting, hypotheses: Sequence[Named]) -> list[F
     Raises:
         ConfigError: a hypothesis names an agent, a reward or a site that the tables do not have.
     """
-    return [QUANTITIES[n.hypothesis.quantity].find(setting, n.hypothesis) for n in hypotheses]
+    return [_answer(setting, named) for named in hypotheses]
+
+
+def _answer(setting: Setting, named: Named) -> Finding:
+    found = QUANTITIES[named.hypothesis.quantity].find(setting, named.hypothesis)
+    kind = REGISTERED if named.registered else LATE
+    if named.hypothesis.form.published:
+        kind = PUBLISHED
+    stated = found.hypothesis or Stated(OPEN)
+    return replace(found, hypothesis=replace(stated, kind=kind))
 
 
 def hypotheses_table(hypotheses: Sequence[Named]) -> pl.DataFrame:

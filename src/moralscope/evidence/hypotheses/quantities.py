@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
-from moralscope.evidence.hypotheses.forms import Form
+from moralscope.evidence.hypotheses import direct, direct_sites
+from moralscope.evidence.hypotheses.forms import FORMS, Form
 from moralscope.evidence.hypotheses.grammar import Hypothesis
 from moralscope.evidence.ledger import Finding, Setting
 
@@ -24,5 +25,21 @@ class Quantity:
     find: Callable[[Setting, Hypothesis], Finding]
 
 
-QUANTITIES: Mapping[str, Quantity] = {}
+_FOUND: Mapping[str, Callable[[Setting, Hypothesis], Finding]] = {
+    "change": direct.change,
+    "difference": direct.difference,
+    "reward_change": direct.reward_change,
+    "reward_difference": direct.reward_difference,
+    "contrast": direct.contrast,
+    "learned": direct.learned,
+    "patch_effect": direct_sites.patch_effect,
+    "symmetric_effect": direct_sites.symmetric_effect,
+    "asymmetry": direct_sites.asymmetry,
+    "attribution_change": direct_sites.attribution_change,
+    "flips": direct_sites.flips,
+}
+
+QUANTITIES: Mapping[str, Quantity] = {
+    name: Quantity(form, _FOUND[name]) for name, form in FORMS.items() if name in _FOUND
+}
 """Every quantity by name, those of ``forms.FORMS``."""
