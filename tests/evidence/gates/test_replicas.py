@@ -1,0 +1,68 @@
+"""The base under another kernel or dtype sets the numerical noise floor."""
+
+import numpy as np
+import polars as pl
+import pytest
+import synthetic
+from gating import gate
+
+from moralscope.core.tables import from_rows
+from moralscope.evidence.gates.judging import judge_gates
+from moralscope.evidence.gates.replicas import behaviour_noise
+
+REFERENCE = np.array([0.4, -8.0, 2.0])
+
+
+def replicas(kernel: np.ndarray, dtype: np.ndarray | None = None) -> pl.DataFrame:
+    rows = [
+        {"agent": "base", "prompt": f"p{i}", "change": change, "setting": setting,
+         "log_odds": float(x + d), "reference_log_odds": float(x)}
+        for change, setting, found in (("kernel", "eager", kernel), ("dtype", "bfloat16", dtype))
+        if found is not None
+        for i, (x, d) in enumerate(zip(REFERENCE, found, strict=True))
+    ]  # fmt: skip
+    return from_rows("replicas", rows)
+
+
+def test_another_kernel_may_move_large_log_odds_by_more() -> None:
+    fine = {"replicas": replicas(np.array([1e-5, 3e-4, -2e-5]))}
+    row = gate(fine, "noise floor", "kernel base")
+    assert row["measured"] == pytest.approx(3e-4 / 8.0)
+    assert (row["threshold"], row["passed"]) == (5e-5, True)
+    assert "(eager, 3 prompts) move the log-odds by at most 3.0e-04 nats" in str(row["advice"])
+    coarse = {"replicas": replicas(np.array([6e-5, 0.0, 0.0]))}
+    row = gate(coarse, "noise floor", "kernel base")
+    assert row["measured"] == pytest.approx(6e-5)
+    assert row["passed"] is False
+    assert "6.0e-05 of their size where 5e-05 is allowed" in str(row["advice"])
+    assert "Compare them with float64 on one prompt" in str(row["advice"])
+
+
+def test_rounded_weights_are_measured_and_compared_with_nothing() -> None:
+    found = {"replicas": replicas(np.zeros(3), np.array([0.03, -0.4, 0.1]))}
+    row = gate(found, "noise floor", "dtype base")
+    assert row["measured"] == pytest.approx(0.4)
+    assert (row["threshold"], row["passed"]) == (None, True)
+    assert "Rounding the weights (bfloat16, 3 prompts) moves the log-odds" in str(row["advice"])
+
+
+@pytest.mark.parametrize(("dtype", "threshold"), [("float32", 5e-5), ("float64", 5e-5),
+                                                  ("bfloat16", None), ("nf4", None)])  # fmt: skip
+def test_kernels_are_compared_with_a_threshold_in_full_precision_only(
+    dtype: str, threshold: float | None
+) -> None:
+    noisy = {
+        "replicas": replicas(np.array([0.05, 0.0, 0.0])),
+        "agents": synthetic.agents().with_columns(dtype=pl.lit(dtype)),
+    }
+    row = gate(noisy, "noise floor", "kernel base")
+    assert (row["threshold"], row["passed"]) == (threshold, threshold is None)
+
+
+def test_the_noise_of_behaviour_is_the_largest_of_the_kernel() -> None:
+    found = {"replicas": replicas(np.array([1e-5, -3e-4, 2e-5]), np.array([0.5, 0.5, 0.5]))}
+    assert behaviour_noise(found) == pytest.approx(3e-4, rel=1e-9)
+    assert behaviour_noise({}) == 0.0
+    only_dtype = found["replicas"].filter(pl.col("change") == "dtype")
+    assert behaviour_noise({"replicas": only_dtype}) == 0.0
+    assert judge_gates({"replicas": only_dtype}).get_column("subject").to_list() == ["dtype base"]
