@@ -59,16 +59,6 @@ def test_equal_seeds_give_equal_claims(sound: synthetic.Tables) -> None:
     assert not make_claims(part, draws=199).equals(make_claims(part, draws=199, seed=1))
 
 
-def test_every_query_reproduces_its_estimate(sound: synthetic.Tables) -> None:
-    for tables in (sound, synthetic.replicated(5, {"game": 2.0, "utilitarian": -1.0})):
-        table = make_claims(tables, draws=199)
-        context = pl.SQLContext({**tables, "gates": judge_gates(tables)})
-        for row in table.iter_rows(named=True):
-            found = context.execute(row["query"], eager=True)
-            assert found.shape == (1, 1), row["id"]
-            assert found.item() == pytest.approx(row["estimate"], abs=1e-9), row["id"]
-
-
 def test_queries_survive_quotes_in_names(sound: synthetic.Tables) -> None:
     part = only(sound, *BEHAVIOUR)
     rename = pl.col("agent").replace("game", "o'game' OR '1'='1")
@@ -357,7 +347,7 @@ def test_a_family_of_the_users_own_is_used(sound: synthetic.Tables) -> None:
     part["decisions"] = part["decisions"].with_columns(game=pl.lit("user"))
     row = claims(part)["change:game"]
     assert "inclined to choose the positive option" in str(row["statement"])
-    assert "prompts.family = 'mine'" in str(row["query"])
+    assert "family = 'mine'" in str(row["query"])
 
 
 def test_agents_without_a_base_are_compared_with_each_other(sound: synthetic.Tables) -> None:

@@ -63,11 +63,13 @@ class Consulted:
         text: each gate and its result, for the ``gates`` column.
         failed: for each failed one, its name and advice.
         alive: liveness of all agents concerned; None if it is not available for one of them.
+        subjects: everything that was checked.
     """
 
     text: str
     failed: tuple[str, ...]
     alive: bool | None
+    subjects: tuple[str, ...] = ()
 
 
 def consult(
@@ -101,7 +103,8 @@ def consult(
             failed.append(f"{gate} ({subject}): {result.advice}")
         if gate == "liveness" and result.passed is not True and alive is not False:
             alive = result.passed
-    return Consulted("; ".join(words) or "none applies", tuple(failed), alive)
+    subjects = tuple(dict.fromkeys(subject for _, subject in [*blocking, *shown]))
+    return Consulted("; ".join(words) or "none applies", tuple(failed), alive, subjects)
 
 
 def _bases(setting: Setting) -> set[str]:

@@ -8,55 +8,101 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from moralscope.evidence.contrasts import Contrast, Design
-from moralscope.evidence.findings.queries import text
+from moralscope.evidence.findings.queries import layered, listed, text
 
 _OF_STATE = "prompts.own_previous || prompts.opponent_previous"
+_TEXTS = (
+    "SELECT unit, cell, AVG(value) AS value FROM (SELECT unit, cell, labels, AVG(value) AS value "
+    "FROM evidence_rows GROUP BY unit, cell, labels) GROUP BY unit, cell"
+)
 
 
 def contrast_value(design: Design, contrast: Contrast, agent: str, other: str | None = None) -> str:
-    """A contrast of one agent, or of one agent minus another's."""
-    value = "AVG(1.0 - x.p_positive_given_legal)"
-    join, of_other = "", ""
-    if other is not None:
-        value = "AVG(y.p_positive_given_legal - x.p_positive_given_legal)"
-        join = "JOIN decisions AS y ON x.prompt = y.prompt "
-        of_other = f"AND y.agent = {text(other)} "
-    cell = _OF_STATE if design.paired else "prompts.scenario"
-    cases = " ".join(
-        f"WHEN {text(name)} THEN {weight!r}"
+    """A contrast of one agent, or of one agent minus another's.
+
+    Where every text is asked in all cells, its unit mean is the contrast within it; where cells are
+    told by different texts, a unit is a text of a cell with a weight, and the estimate is the
+    weighted sum of the means of cells.
+    """
+    used = {
+        name: weight
         for name, weight in zip(contrast.cells, contrast.weights, strict=True)
         if weight != 0.0
+    }
+    cases = " ".join(f"WHEN {text(name)} THEN {weight!r}" for name, weight in used.items())
+    weight = f"CASE cell {cases} END"
+    rows = f"{_rows(design, agent, other)} AND {_cell(design)} IN ({listed(list(used))})"
+    if design.paired:
+        return layered(
+            rows,
+            f"SELECT unit, SUM({weight} * value) AS value FROM ({_TEXTS}) GROUP BY unit",
+        )
+    return layered(
+        rows,
+        _TEXTS,
+        f"SELECT SUM({weight} * value) AS estimate FROM "
+        "(SELECT cell, AVG(value) AS value FROM unit_means GROUP BY cell)",
     )
+
+
+def undefined_contrast(design: Design, agent: str, other: str | None = None) -> str:
+    """The prompts without a legal answer, which leave a contrast undefined."""
+    gaps = ["x.p_positive_given_legal IS NULL"]
+    if other is not None:
+        gaps.append("y.p_positive_given_legal IS NULL")
+    return layered(f"{_rows(design, agent, other)} AND ({' OR '.join(gaps)})")
+
+
+def _cell(design: Design) -> str:
+    return f"({_OF_STATE})" if design.paired else "prompts.scenario"
+
+
+def _rows(design: Design, agent: str, other: str | None) -> str:
+    """Probabilities of cooperating, prompt by prompt, with cell, text and label assignment."""
+    value = "1.0 - x.p_positive_given_legal AS value"
+    join, of_other = "", ""
+    if other is not None:
+        value = (
+            "1.0 - x.p_positive_given_legal AS p_cooperate, "
+            "1.0 - y.p_positive_given_legal AS subtracted, "
+            "y.p_positive_given_legal - x.p_positive_given_legal AS value"
+        )
+        join = "JOIN decisions AS y ON x.prompt = y.prompt "
+        of_other = f"AND y.agent = {text(other)} "
+    where = design.where
+    if design.unit == "wordings":
+        # A text that lacks a state is no unit, which no condition on single prompts can say.
+        units: list[str] = design.prompts.get_column("unit").unique(maintain_order=True).to_list()
+        where += f" AND prompts.template IN ({listed(units)})"
     return (
-        f"SELECT SUM(CASE cell {cases} ELSE 0.0 END * m) AS estimate FROM ("
-        "SELECT cell, AVG(m) AS m FROM (SELECT cell, place, AVG(m) AS m FROM ("
-        f"SELECT {cell} AS cell, prompts.template AS place, prompts.labels AS labels, {value} AS m "
-        f"FROM decisions AS x {join}JOIN prompts ON x.prompt = prompts.prompt "
-        f"WHERE x.agent = {text(agent)} {of_other}AND {design.where} "
-        f"GROUP BY {cell}, prompts.template, prompts.labels) "
-        "GROUP BY cell, place) GROUP BY cell)"
+        f"SELECT prompts.template AS unit, {_cell(design)} AS cell, prompts.labels AS labels, "
+        f"x.prompt AS prompt, {value} FROM decisions AS x {join}"
+        "JOIN prompts ON x.prompt = prompts.prompt "
+        f"WHERE x.agent = {text(agent)} {of_other}AND {where}"
     )
 
 
 def divergence(first: str, second: str, family: str) -> str:
     """Mean Jensen-Shannon divergence of two agents."""
-    return (
-        "SELECT AVG(m) AS estimate FROM ("
-        f"SELECT prompts.scenario, {_divergence()} AS m {_pairs()} "
+    return layered(
+        f"SELECT prompts.scenario AS unit, x.prompt AS prompt, {_divergence()} AS value {_pairs()} "
         f"WHERE x.agent = {text(first)} AND y.agent = {text(second)} "
-        f"AND prompts.family = {text(family)} GROUP BY prompts.scenario)"
+        f"AND prompts.family = {text(family)}"
     )
 
 
 def largest_divergence(agents: Sequence[str], family: str) -> str:
     """The largest mean divergence of any two of these agents."""
-    named = ", ".join(text(name) for name in agents)
-    return (
-        "SELECT MAX(d) AS estimate FROM (SELECT AVG(m) AS d FROM ("
-        f"SELECT x.agent AS a, y.agent AS b, prompts.scenario, {_divergence()} AS m {_pairs()} "
+    named = listed(agents)
+    return layered(
+        "SELECT prompts.scenario AS unit, x.agent AS agent, y.agent AS other, x.prompt AS prompt, "
+        f"{_divergence()} AS value {_pairs()} "
         f"WHERE x.agent IN ({named}) AND y.agent IN ({named}) AND x.agent < y.agent "
-        f"AND prompts.family = {text(family)} GROUP BY x.agent, y.agent, prompts.scenario) "
-        "GROUP BY a, b)"
+        f"AND prompts.family = {text(family)}",
+        "SELECT unit, agent, other, AVG(value) AS value FROM evidence_rows "
+        "GROUP BY unit, agent, other",
+        "SELECT MAX(value) AS estimate FROM "
+        "(SELECT AVG(value) AS value FROM unit_means GROUP BY agent, other)",
     )
 
 
@@ -68,7 +114,7 @@ def _pairs() -> str:
 
 
 def _divergence() -> str:
-    """The average over prompts of sum (p log(p / m) + q log(q / m)) / 2, 0 log 0 being 0."""
+    """Per prompt sum (p log(p / m) + q log(q / m)) / 2, 0 log 0 being 0."""
     options = [("x.p_positive", "y.p_positive"), ("x.p_negative", "y.p_negative")]
     options.append(("(1.0 - x.p_positive - x.p_negative)", "(1.0 - y.p_positive - y.p_negative)"))
     terms = [
@@ -76,4 +122,4 @@ def _divergence() -> str:
         for a, b in options
         for p in (a, b)
     ]
-    return f"AVG({' + '.join(terms)}) / 2.0"
+    return f"({' + '.join(terms)}) / 2.0"

@@ -37,7 +37,7 @@ from moralscope.evidence.contrasts import (
     weights_of,
 )
 from moralscope.evidence.designs import base_of, trained_agents
-from moralscope.evidence.findings.contrast_queries import contrast_value
+from moralscope.evidence.findings.contrast_queries import contrast_value, undefined_contrast
 from moralscope.evidence.ledger import (
     Finding,
     Setting,
@@ -268,7 +268,9 @@ def case_finding(
         n=units,
         replicate="texts",
         test="none" if tested is None else tested.test,
-        query=contrast_value(design, case.contrast, case.agent, case.other),
+        query=undefined_contrast(design, case.agent, case.other)
+        if tested is None
+        else contrast_value(design, case.contrast, case.agent, case.other),
         consulted=consult(setting, agents, [*gates, ("duplicates", "scenarios")]),
         p=None if tested is None else tested.p,
         p_adjusted=p_adjusted,

@@ -14,6 +14,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from moralscope.evidence.findings.queries import failed_gates
 from moralscope.evidence.gates.sites import SiteFaults
 from moralscope.evidence.ledger import (
     Consulted,
@@ -193,7 +194,7 @@ def nothing_resolved(
         unit="nats",
         n=len(units.names),
         test="none",
-        query="SELECT gate, subject, measured FROM gates WHERE passed = FALSE",
+        query=failed_gates(consulted.subjects),
         consulted=replace(consulted, failed=(*consulted.failed, reason)),
     )
 
