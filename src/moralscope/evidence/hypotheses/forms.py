@@ -182,6 +182,8 @@ _PUBLISHED = (
         sites=(2, 2),
         required=("tables",),
         optional=("metric", "n"),
+        directions=("above", "below", "differs"),
+        margin=False,
         published=True,
     ),
     Form(
@@ -206,6 +208,7 @@ _PUBLISHED = (
         agents=(2, 2),
         required=("tables",),
         optional=("metric", "n"),
+        directions=(),
         published=True,
     ),
     Form(
@@ -242,6 +245,8 @@ _PUBLISHED = (
         agents=(1, 2),
         required=("tables",),
         optional=("metric", "n", "positions", "write"),
+        directions=("above", "below", "differs"),
+        margin=False,
         published=True,
     ),
 )
