@@ -6,8 +6,9 @@ and what the control *label, layout, order or move* found. Each claim states its
 interval, the unit of replication and its number, the test with its attainable floor, the gates
 consulted, a verdict, and the query that recomputes the estimate.
 
-All claims are exploratory (``registered`` false): they are the ones that these tables suggest, and
-none was named before the run.
+Hypotheses that were named are tested as they were stated, and corrected among their own kind. All
+other claims are exploratory: they are the ones that these tables suggest, and they are screened
+over all of them (``judged``).
 """
 
 from __future__ import annotations
