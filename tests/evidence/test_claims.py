@@ -520,7 +520,7 @@ def test_a_site_that_is_dead_both_ways_is_left_out(sound: synthetic.Tables) -> N
 
 def test_the_margin_of_attribution_noise_is_its_error(sound: synthetic.Tables) -> None:
     """Without a completeness table nothing is known of the error, and the gate says so."""
-    bare = {name: frame for name, frame in sound.items() if name != "completeness"}
+    bare = only(sound, "agents", "prompts", "attribution")
     row = claims(bare)["attribution:game"]
     assert row["verdict"] == "supported"
     assert "completeness (game): not available" in str(row["gates"])
