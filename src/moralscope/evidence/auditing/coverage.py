@@ -1,0 +1,143 @@
+"""What was read, what was judged, and what was not? A row for every file and every question.
+
+Nothing is left out silently: a file that is no table, a column that is not used, a name that was
+read as another, a question that these tables cannot answer, each stands here, with what is missing
+and where it usually comes from.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+import polars as pl
+
+from moralscope.core.tables import from_rows
+from moralscope.evidence.auditing.judging import IN_PARTS, WHOLE, Judged
+from moralscope.evidence.auditing.layouts import LAYOUTS, layout_of
+from moralscope.evidence.auditing.normalising import Normalised, needs_of
+
+Row = dict[str, object]
+
+
+@dataclass(frozen=True, slots=True)
+class Question:
+    """A kind of claim, and what it takes.
+
+    Attributes:
+        name: its name.
+        finders: whose claims answer it, names in ``claims.FINDERS`` or tables judged in parts.
+        tables: all of them are needed.
+        base: whether it needs to know the base.
+        scenarios: whether it needs to know the scenarios.
+        unless: what else has to be there where all that is and there are no claims.
+    """
+
+    name: str
+    finders: tuple[str, ...]
+    tables: tuple[str, ...]
+    base: bool = False
+    scenarios: bool = True
+    unless: str = "agents, prompts or sites to compare"
+
+
+QUESTIONS = (
+    Question("changes and differences in behaviour", ("behaviour",), ("decisions",), base=True,
+             unless="a trained agent beside the base"),
+    Question("what was learned: label, layout, order or move", ("learned",), ("learned",),
+             scenarios=False),
+    Question("robustness across wordings", ("robustness",), ("decisions",), base=True,
+             unless="several families of prompts or label assignments"),
+    Question("contrasts between situations", ("contrasts",), ("decisions",),
+             unless="the players' last moves (own_previous, opponent_previous) in the prompts"),
+    Question("who decides alike", ("similarity",), ("decisions",), unless="three agents or more"),
+    Question("rewards", ("rewards",), ("decisions",), base=True,
+             unless="the reward and training_seed of each agent"),
+    Question("patches between agents", ("patching",), ("patching",),
+             unless="sites patched within the same prompt"),
+    Question("changes of attribution", ("attribution",), ("attribution",), base=True,
+             unless="the base's attribution on the same prompts"),
+    Question("how sites are wired", ("wiring",), ("norms",),
+             unless="two agents on the same prompts"),
+)  # fmt: skip
+"""Every kind of claim that an audit looks for."""
+
+
+def coverage_table(known: Normalised, judged: Judged) -> pl.DataFrame:
+    """The ``coverage`` table of an audit."""
+    rows = [
+        *_files(known),
+        *_readings(known),
+        _row("base", "", known.has_base, known.agents_basis),
+        _row("scenarios", "", known.prompts.prompts is not None, known.prompts.basis),
+        *_questions(known, judged),
+        *(_row(q, s, False, f"Not available: {why}") for (q, s), why in judged.failed.items()),
+        *_tables_left(known),
+    ]
+    return from_rows("coverage", rows)
+
+
+def _row(question: str, subject: str, ran: bool, sentence: str) -> Row:
+    said = sentence[:1].upper() + sentence[1:]
+    said = said if said.endswith(".") else f"{said}."
+    return {"question": question, "subject": subject, "ran": ran, "sentence": said}
+
+
+def _files(known: Normalised) -> Iterator[Row]:
+    for file in known.files:
+        sentence = f"read as the table {file.table} ({file.why})" if file.table else file.why
+        yield _row("file", file.name, bool(file.table), sentence)
+
+
+def _readings(known: Normalised) -> Iterator[Row]:
+    for table, notes in known.notes.items():
+        rows = f"{known.rows.get(table, 0):,} rows"
+        yield _row("reading", table, True, "; ".join([rows, *notes]))
+
+
+def _questions(known: Normalised, judged: Judged) -> Iterator[Row]:
+    for question in QUESTIONS:
+        found = sum(judged.found.get(name, 0) for name in question.finders)
+        if found:
+            yield _row(question.name, "", True, f"{found} {'claim' if found == 1 else 'claims'}")
+            continue
+        yield _row(question.name, "", False, f"not available: {_lacking(known, question)}")
+    if not known.baselines:
+        yield _row(
+            "flips", "patching", False,
+            "not available: the patches have no baseline; add baseline_log_odds, or decisions of "
+            "the target agents on the same prompts",
+        )  # fmt: skip
+
+
+def _lacking(known: Normalised, question: Question) -> str:
+    for table in question.tables:
+        if table not in known.tables:
+            needs = needs_of(table)
+            return f"it needs the table {table} ({needs}), which comes from {_source(table)}"
+        if table not in IN_PARTS and known.rows[table] > WHOLE:
+            return f"the table {table} has {known.rows[table]:,} rows, {WHOLE:,} are judged"
+    if question.scenarios and known.prompts.prompts is None:
+        return f"scenarios are {known.prompts.basis}"
+    if question.base and not known.has_base:
+        return f"the base is {known.agents_basis}"
+    return f"it needs {question.unless}"
+
+
+def _source(table: str) -> str:
+    return layout_of(table).source
+
+
+def _tables_left(known: Normalised) -> Iterator[Row]:
+    for table in known.tables:
+        if table not in IN_PARTS and known.rows[table] > WHOLE:
+            yield _row(
+                "judging", table, False,
+                f"not available: {known.rows[table]:,} rows, and at most {WHOLE:,} are judged at "
+                "once; give the agents of a comparison in a folder of their own",
+            )  # fmt: skip
+
+
+def absent_tables(present: Sequence[str] | Mapping[str, object]) -> tuple[str, ...]:
+    """Tables that other tools make and that are not there."""
+    return tuple(name for name in LAYOUTS if name not in present)
