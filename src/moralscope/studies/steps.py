@@ -26,6 +26,7 @@ from moralscope.core.progress import Progress
 from moralscope.core.schemas import SCHEMAS
 from moralscope.core.tables import conform, read_table, write_table
 from moralscope.evidence.claims import make_claims
+from moralscope.evidence.designing.table import design_table
 from moralscope.evidence.gates.judging import judge_gates
 from moralscope.models.tables import agents_table, decisions_table, prompts_table
 from moralscope.studies.catalogue import asked_prompts, fingerprint_prompts
@@ -177,16 +178,18 @@ def trained_sets(study: Study, tables: Mapping[str, pl.DataFrame]) -> dict[str, 
 
 
 def judge(context: Context) -> None:
-    """Gates and claims from all tables."""
+    """Gates, the design and claims from all tables."""
     study = context.bench.study
     tables = gather(context.needs.values())
     gates = judge_gates(tables)
     write_table("gates", gates, context.out)
+    alpha, draws = study.evidence.alpha, study.evidence.draws
+    write_table("design", design_table(tables, alpha=alpha, draws=draws), context.out)
     claims = make_claims(
         {**tables, "gates": gates},
-        alpha=study.evidence.alpha,
+        alpha=alpha,
         seed=study.seed,
-        draws=study.evidence.draws,
+        draws=draws,
     )
     write_table("claims", claims, context.out)
 

@@ -1,0 +1,1 @@
+"""Which questions can the tables answer at all?"""
