@@ -193,7 +193,7 @@ def _null(wiring: Wiring, moved: Array, threshold: float) -> _Null:
 
 def _share_reaching(null: Array, seen: Array) -> Array:
     below = np.asarray(np.searchsorted(np.sort(null), seen * _TIE), dtype=np.float64)
-    return 1.0 - below / len(null)
+    return (len(null) - below) / len(null)
 
 
 def _hub(wiring: Wiring, changed: Flags, null: Array, floor: float) -> Hub:
