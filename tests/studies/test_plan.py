@@ -28,11 +28,11 @@ def test_every_stage_comes_after_those_it_needs(study_of: StudyOf) -> None:
     plan = make_plan(study_of(agents=AGENTS, mechanisms=PAIRS))
     names = [task.stage.name for task in plan]
     assert names == [
-        "prompts", "train-a", "train-b", "agents",
+        "prompts", "replicate-base", "train-a", "train-b", "agents",
         "decide-base", "decide-a", "decide-b",
         "explain-base", "explain-a", "explain-b",
         "patch-base>a", "patch-a>b", "patch-a>a", "patch-b>b",
-        "behaviour", "evidence",
+        "control-base>a", "control-a>b", "behaviour", "evidence",
     ]  # fmt: skip
     for at, task in enumerate(plan):
         assert set(task.stage.needs) <= set(names[:at])
@@ -53,18 +53,22 @@ def test_a_stage_needs_only_what_it_reads(study_of: StudyOf) -> None:
     assert needs["explain-b"] == {"train-b"}
     assert needs["patch-base>a"] == {"train-a"}
     assert needs["patch-a>b"] == {"train-a", "train-b"}
+    assert needs["control-a>b"] == {"train-a", "train-b", "patch-a>b"}
+    assert needs["replicate-base"] == set()
+    assert "replicate-base" not in needs["behaviour"]
     everything = set(needs) - {"behaviour", "evidence"}
     assert needs["behaviour"] >= {"prompts", "agents", "decide-base", "decide-a", "decide-b"}
     assert needs["evidence"] == everything | {"behaviour"}
 
 
 A_AND_ON = {"train-a", "agents", "decide-a", "explain-a", "patch-base>a", "patch-a>b",
-            "patch-a>a", "behaviour", "evidence"}  # fmt: skip
+            "patch-a>a", "control-base>a", "control-a>b", "behaviour", "evidence"}  # fmt: skip
 TRAINED = A_AND_ON | {"train-b", "decide-b", "explain-b", "patch-b>b"}
 MEASURED = {"prompts", "decide-base", "decide-a", "decide-b", "behaviour", "evidence"}
-PATCHES = {"patch-base>a", "patch-a>b", "patch-a>a", "patch-b>b"}
+CONTROLS = {"control-base>a", "control-a>b"}
+PATCHES = {"patch-base>a", "patch-a>b", "patch-a>a", "patch-b>b"} | CONTROLS
 MECHANISMS = {"explain-base", "explain-a", "explain-b"} | PATCHES
-ALL = TRAINED | MEASURED | MECHANISMS
+ALL = TRAINED | MEASURED | MECHANISMS | {"replicate-base"}
 
 
 @pytest.mark.parametrize(
@@ -82,6 +86,9 @@ ALL = TRAINED | MEASURED | MECHANISMS
         ({"mechanisms": PAIRS | {"sites": ["attn"]}}, PATCHES | {"behaviour", "evidence"}),
         ({"mechanisms": PAIRS | {"positions": ["all"]}}, PATCHES | {"behaviour", "evidence"}),
         ({"mechanisms": PAIRS | {"write": "z"}}, PATCHES | {"behaviour", "evidence"}),
+        ({"controls": {"prompts": 3}}, CONTROLS | {"behaviour", "evidence"}),
+        ({"controls": {"random_directions": 1}}, CONTROLS | {"behaviour", "evidence"}),
+        ({"controls": {"kernel": False}}, {"replicate-base", "evidence"}),
         ({"max_nodes": 512}, ALL),
         ({"dtype": "bfloat16"}, ALL),
         # Another seed trains anew and draws anew; the base is measured as it was.
@@ -141,6 +148,21 @@ def test_methods_choose_the_stages(study_of: StudyOf) -> None:
     assert {"patch-base>game", "patch-game>game"} <= patching
 
 
+def test_controls_choose_their_stages(study_of: StudyOf) -> None:
+    def chosen(**controls: Any) -> set[str]:
+        names = {task.stage.name for task in make_plan(study_of(controls=controls))}
+        return {name for name in names if name.startswith(("replicate-", "control-"))}
+
+    assert chosen() == {"replicate-base", "control-base>game"}
+    assert chosen(kernel=False) == chosen(dtype=False) == chosen(planted=False) == chosen()
+    assert chosen(kernel=False, dtype=False) == {"control-base>game"}
+    assert chosen(random_directions=0, planted=False) == {"replicate-base"}
+    itself = study_of(mechanisms={"pairs": [["base", "game"], ["game", "game"]]})
+    names = {task.stage.name for task in make_plan(itself)}
+    assert {"patch-game>game", "control-base>game"} <= names
+    assert "control-game>game" not in names
+
+
 def test_studies_share_what_they_have_in_common(
     study_of: StudyOf, cache: Path, tmp_path: Path
 ) -> None:
@@ -149,8 +171,8 @@ def test_studies_share_what_they_have_in_common(
     second = run_study(study_of(name="two", agents=agents), tmp_path / "two")
     reused = {r.name for r in second.runs if r.cached}
     assert reused == {
-        "prompts", "train-game", "decide-base", "decide-game", "explain-base", "explain-game",
-        "patch-base>game", "patch-game>game",
+        "prompts", "replicate-base", "train-game", "decide-base", "decide-game", "explain-base",
+        "explain-game", "patch-base>game", "patch-game>game", "control-base>game",
     }  # fmt: skip
     held = StageCache(cache)
     assert all(held.record(t.stage) is not None for t in make_plan(study_of(agents=agents)))

@@ -25,9 +25,9 @@ from moralscope.core.tables import read_table
 from moralscope.studies import Study, make_plan, read_study, run_study, runner, workbench
 
 StudyOf = Callable[..., Study]
-STAGES = ["prompts", "train-game", "agents", "decide-base", "decide-game", "explain-base",
-          "explain-game", "patch-base>game", "patch-game>game", "behaviour",
-          "evidence"]  # fmt: skip
+STAGES = ["prompts", "replicate-base", "train-game", "agents", "decide-base", "decide-game",
+          "explain-base", "explain-game", "patch-base>game", "patch-game>game",
+          "control-base>game", "behaviour", "evidence"]  # fmt: skip
 
 
 class StopHereError(Exception):
@@ -67,7 +67,8 @@ def test_every_table_follows_its_schema_and_speaks_of_the_same_things(finished: 
         "agents", "prompts", "training", "diagnostics", "decisions", "policy", "cooperation",
         "transfer", "transfer_states", "trained_on", "learned", "lens", "lens_controls",
         "stabilisation", "stabilisation_summary",
-        "attribution", "completeness", "patching", "controls", "gates", "claims",
+        "attribution", "completeness", "patching", "controls",
+        "replicas", "control_patches", "gates", "design", "claims",
     } <= set(SCHEMAS)  # fmt: skip
     agents, prompts = set(tables["agents"]["agent"]), set(tables["prompts"]["prompt"])
     assert agents == {"base", "game"}
@@ -205,7 +206,7 @@ def test_a_killed_run_goes_on_to_equal_tables(
 ) -> None:
     study, out = tmp_path / "study.yaml", tmp_path / "run"
     study.write_text(yaml.safe_dump(settings))
-    for moment in (("train game", 1), ("patch base>game", 3), ("stage|evidence", 10)):
+    for moment in (("train game", 1), ("patch base>game", 3), ("stage|evidence", len(STAGES) - 1)):
         kill_at(study, out, tmp_path / "mark", moment)
         assert list(out.iterdir()) == []
     summary = run_study(read_study(study), out)

@@ -20,6 +20,7 @@ import torch
 
 from moralscope.core.stage import StageCache, cache_folder
 from moralscope.models.rendering import encode_all
+from moralscope.studies.estimate_controls import replica_work
 from moralscope.studies.estimate_evaluation import questioning_work
 from moralscope.studies.estimate_mechanisms import Running, mechanism_work
 from moralscope.studies.plan import Plan, Task, make_plan
@@ -142,7 +143,11 @@ def _work_of(task: Task, study: Study, shape: Shape, running: Running) -> Work:
     if name.startswith("decide-") and name.removeprefix("decide-") in models_of(study):
         packs, nodes = nodes_of(shape.encoded, study.max_nodes)
         return Work(packs, shape.operations(nodes), len(shape.encoded) * BYTES_PER_ROW * 2)
-    found = mechanism_work(name, study, shape, running) or questioning_work(name, study, shape)
+    found = (
+        mechanism_work(name, study, shape, running)
+        or questioning_work(name, study, shape)
+        or replica_work(name, study, shape)
+    )
     if found is not None:
         return found
     return Work(0, 0.0, len(shape.encoded) * 200)

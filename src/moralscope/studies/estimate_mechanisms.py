@@ -13,6 +13,7 @@ from moralscope.mechanisms.patching.plans import plan_passes
 from moralscope.mechanisms.patching.segments import ALL, ANSWER_SPAN, PackedPrompts
 from moralscope.mechanisms.patching.sweeps import Pairs, segments_for
 from moralscope.studies.catalogue import changed_pairs, mechanism_prompts
+from moralscope.studies.estimate_controls import control_work
 from moralscope.studies.mechanism_steps import (
     CIRCUIT_CANDIDATES,
     CIRCUIT_DRAWS,
@@ -45,7 +46,7 @@ def mechanism_work(name: str, study: Study, shape: Shape, running: Running) -> W
         return _explaining(rest, study, shape, running)
     if kind == "cross":
         return _crossing(agents, study, shape, running)
-    if kind in ("patch", "approximate", "trace", "circuits"):
+    if kind in ("patch", "approximate", "trace", "circuits", "control"):
         clean = _clean(agents, "", shape.mechanisms, shape, running)
         return clean + _paired(kind, agents, study, shape)
     return None
@@ -56,6 +57,8 @@ def _paired(kind: str, agents: tuple[str, str], study: Study, shape: Shape) -> W
     own = shape.mechanisms
     if kind == "circuits":
         return _searching(own, shape)
+    if kind == "control":
+        return control_work(study, shape, _sites(shape, *study.mechanisms.sites))
     if kind == "trace":
         rows = len(own.prompts) * len(_sites(shape, "head", "mlp"))
         return Work(0, 0.0, rows * BYTES_PER_ROW)
