@@ -1,1 +1,1 @@
-"""How often are the tests wrong? Simulated studies with known truth, and what tests make of them."""
+"""What are the tests worth? Error rates, coverage and power on simulated studies of known truth."""
