@@ -66,6 +66,17 @@ def test_bootstrap_t_equals_enumeration() -> None:
     assert found == pytest.approx((low, high), rel=0.05)
 
 
+def test_bootstrap_t_equals_its_definition() -> None:
+    """The same resamples, one by one, studentised with scipy."""
+    y, draws = rng(5).exponential(1.0, 24), 300
+    t = [
+        (y[at].mean() - y.mean()) / stats.sem(y[at])
+        for at in rng(6).integers(0, 24, size=(draws, 24))
+    ]
+    expected = [y.mean() - np.percentile(t, 100 * q) * stats.sem(y) for q in (0.95, 0.05)]
+    assert bootstrap_t(y, rng(6), level=0.9, draws=draws) == pytest.approx(expected, abs=1e-10)
+
+
 def test_bootstrap_abstains_when_resamples_are_undefined() -> None:
     """With three clusters one resample in nine has no spread."""
     assert bootstrap_t(np.array([1.0, 2.0, 4.0]), rng()) is None

@@ -91,7 +91,7 @@ def test_scale_and_names_do_not_matter(seed: int, scale: float) -> None:
 
 def test_level_under_the_null() -> None:
     """Distances share agents, so pairs are dependent; reassigning labels stays exact."""
-    rng, runs = np.random.default_rng(3), 600
+    rng, runs = np.random.default_rng(3), 400
     p = [seed_replicate(distances(s, "aaaabbbb"), list("aaaabbbb"), rng).p for s in range(runs)]
     share = float(np.mean(np.array(p) <= 0.05))
     assert 0.01 < share <= 0.05 + 3 * math.sqrt(0.05 * 0.95 / runs)
