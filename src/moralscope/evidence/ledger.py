@@ -15,6 +15,7 @@ import numpy as np
 import polars as pl
 
 from moralscope.core.streams import stream
+from moralscope.evidence.gates.replicas import behaviour_noise
 from moralscope.evidence.statistics.intervals import Interval
 from moralscope.evidence.units import Tables
 
@@ -114,12 +115,20 @@ def _bases(setting: Setting) -> set[str]:
     return set(agents.filter(pl.col("kind") == "base").get_column("agent").to_list())
 
 
-def noise_floor(setting: Setting, subjects: Sequence[str]) -> float:
-    """Largest measured effect of a control that should have none, in nats; 0 if not measured."""
+def noise_floor(setting: Setting, subjects: Sequence[str], *, patched: bool = False) -> float:
+    """Largest measured effect of a control that should have none, in nats; 0 if not measured.
+
+    Args:
+        setting: holds the tables.
+        subjects: agents and pairs (SOURCE>TARGET) whose controls count.
+        patched: whether the numbers are effects of patches, whose two sides go through one kernel;
+            other log-odds may differ by as much as another kernel makes of them.
+    """
+    kernel = 0.0 if patched else behaviour_noise(setting.tables)
     if not setting.has("controls"):
-        return 0.0
+        return kernel
     rows = setting.tables["controls"].filter(pl.col("subject").is_in(list(subjects)))
-    return float(np.abs(rows.get_column("value").to_numpy()).max(initial=0.0))
+    return max(kernel, float(np.abs(rows.get_column("value").to_numpy()).max(initial=0.0)))
 
 
 CONFIRMED: Final = "confirmed"

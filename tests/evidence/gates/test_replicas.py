@@ -7,6 +7,7 @@ import synthetic
 from gating import gate
 
 from moralscope.core.tables import from_rows
+from moralscope.evidence.claims import make_claims
 from moralscope.evidence.gates.judging import judge_gates
 from moralscope.evidence.gates.replicas import behaviour_noise
 
@@ -66,3 +67,20 @@ def test_the_noise_of_behaviour_is_the_largest_of_the_kernel() -> None:
     only_dtype = found["replicas"].filter(pl.col("change") == "dtype")
     assert behaviour_noise({"replicas": only_dtype}) == 0.0
     assert judge_gates({"replicas": only_dtype}).get_column("subject").to_list() == ["dtype base"]
+
+
+def test_changes_of_behaviour_must_exceed_what_another_kernel_does(
+    sound: synthetic.Tables,
+) -> None:
+    """A change of 3 nats beside kernels that differ by 9; a patch has one kernel on both sides."""
+    noisy = {
+        **{name: sound[name] for name in ("agents", "prompts", "decisions", "patching")},
+        "replicas": replicas(np.array([9.0, 0.0, 0.0])),
+    }
+    verdicts = dict(make_claims(noisy, draws=199).select("id", "verdict").iter_rows())
+    quiet = {**noisy, "replicas": replicas(np.array([1e-6, 0.0, 0.0]))}
+    before = dict(make_claims(quiet, draws=199).select("id", "verdict").iter_rows())
+    assert before["change:game"] == "supported"
+    assert verdicts["change:game"] == "not distinguishable from noise"
+    patches = "patching:game>utilitarian"
+    assert before[patches] == verdicts[patches] == "supported"

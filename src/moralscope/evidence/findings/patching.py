@@ -97,7 +97,7 @@ def found_sweeps(setting: Setting, rows: pl.DataFrame) -> Iterator[Sweep]:
                 (source, target, positions, write),
                 part,
                 faults(patching_results(setting.tables, name, target, part)),
-                noise_floor(setting, [source, target, f"{source}>{target}"]),
+                noise_floor(setting, [source, target, f"{source}>{target}"], patched=True),
             )
 
 
