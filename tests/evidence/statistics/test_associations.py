@@ -51,10 +51,10 @@ def test_the_p_over_scenarios_is_that_of_every_pattern_of_signs() -> None:
     found = associate(first, second, np.random.default_rng(0))
     a = first.mean(axis=0)
     drawn = [
-        abs(np.corrcoef(a, np.mean(np.array(signs)[:, None] * second, axis=0))[0, 1])
+        abs(np.cov(a, np.mean(np.array(signs)[:, None] * second, axis=0))[0, 1])
         for signs in itertools.product((1.0, -1.0), repeat=6)
     ]
-    observed = abs(np.corrcoef(a, second.mean(axis=0))[0, 1])
+    observed = abs(np.cov(a, second.mean(axis=0))[0, 1])
     assert found is not None
     assert found.p_units == pytest.approx(np.mean(np.array(drawn) >= observed - 1e-12), abs=1e-12)
     assert found.p == max(found.p_sites, found.p_units)
@@ -69,7 +69,7 @@ def test_one_scenario_that_carries_everything_is_no_relation_over_scenarios() ->
     found = associate(first, second, rng)
     assert found is not None
     assert found.p_sites < 0.001
-    # Whatever the signs, that scenario makes the correlation one or minus one.
+    # Its sign alone decides, so half of all patterns are at least as extreme.
     assert found.p_units > 0.2
 
 
@@ -78,6 +78,16 @@ def test_the_floor_is_that_of_the_fewer_units() -> None:
     found = associate(first, second, np.random.default_rng(0), 999)
     assert found is not None
     assert found.floor == 2.0 / 2.0**5
+
+
+def test_a_relation_without_noise_reaches_the_floor() -> None:
+    profile = np.arange(8.0)
+    found = associate(
+        np.tile(profile, (6, 1)), np.tile(-2.0 * profile, (6, 1)), np.random.default_rng(0)
+    )
+    assert found is not None
+    assert found.r == pytest.approx(-1.0)
+    assert found.p_units == found.floor == 2.0 / 2.0**6
 
 
 def test_a_profile_without_spread_has_no_correlation() -> None:

@@ -86,6 +86,19 @@ def correlation_difference(
     )
 
 
+def printed_difference(agents: tuple[str, str], sites: tuple[str, str], measure: str) -> str:
+    """Correlation of two sites in the first agent minus that in the second, as a table has them."""
+    one, other = (text(site) for site in sites)
+    return (
+        "WITH evidence_rows AS (SELECT agent AS unit, site_a, site_b, n, value FROM interactions "
+        f"WHERE measure = {text(measure)} AND agent IN ({_listed(agents)}) "
+        f"AND ((site_a = {one} AND site_b = {other}) OR (site_a = {other} AND site_b = {one}))), "
+        f"{_UNIT_MEANS} SELECT a.value - b.value AS estimate "
+        "FROM unit_means AS a CROSS JOIN unit_means AS b "
+        f"WHERE a.unit = {text(agents[0])} AND b.unit = {text(agents[1])}"
+    )
+
+
 def changed_pairs(
     source: InnerSource, agents: tuple[str, str], sites: Sequence[str], threshold: float
 ) -> str:
@@ -111,3 +124,68 @@ def changed_at(
 
 def _both(agents: tuple[str, str]) -> str:
     return _BOTH.format(first=text(agents[0]), second=text(agents[1]), most=MAX_CORRELATION)
+
+
+def difference_rows(source: InnerSource, agents: tuple[str, str]) -> str:
+    """``unit, prompt, site, value``: the first agent's value minus the second's."""
+    table, value = source.table, source.value
+    same = "x.prompt = y.prompt AND x.site = y.site"
+    kept = "x.site <> 'bias'"
+    if source.token is not None:
+        same += " AND x.token = y.token AND x.part = y.part"
+        kept += f" AND x.part = 'whole' AND x.token = {source.token}"
+    return (
+        f"SELECT prompts.scenario AS unit, x.prompt, x.site, x.{value} - y.{value} AS value "
+        f"FROM {table} AS x JOIN {table} AS y ON {same} "
+        f"JOIN {source.prompts} AS prompts ON x.prompt = prompts.prompt "
+        f"WHERE {kept} AND x.agent = {text(agents[0])} AND y.agent = {text(agents[1])}"
+    )
+
+
+def effect_rows(sweep: tuple[str, str, str, str], family: str) -> str:
+    """``unit, prompt, site, value``: effects of single sites; ``sweep`` as in ``queries``."""
+    source, target, positions, write = (text(part) for part in sweep)
+    prompts = InnerSource("patching", "effect", family, None).prompts
+    return (
+        "SELECT prompts.scenario AS unit, patching.prompt, patching.site, patching.effect AS value "
+        f"FROM patching JOIN {prompts} AS prompts ON patching.prompt = prompts.prompt "
+        f"WHERE patching.source = {source} AND patching.target = {target} "
+        f"AND patching.positions = {positions} AND patching.write = {write} "
+        "AND patching.source_prompt = patching.prompt AND patching.site <> 'all'"
+    )
+
+
+def standing_sites(evidence: str, sites: Sequence[str], critical: float, noise: float) -> str:
+    """How many sites have a mean over units above the noise and a |t| above the critical one."""
+    return (
+        f"WITH evidence_rows AS ({evidence}), "
+        "unit_means AS (SELECT unit, site, AVG(value) AS value "
+        f"FROM evidence_rows WHERE site IN ({_listed(sites)}) GROUP BY unit, site), "
+        "of_sites AS (SELECT site, AVG(value) AS mean, STDDEV(value) / SQRT(COUNT(value)) AS error "
+        "FROM unit_means GROUP BY site) SELECT CAST(COALESCE(SUM(CASE WHEN "
+        f"ABS(mean) > {critical!r} * error AND ABS(mean) > {noise!r} THEN 1 ELSE 0 END), 0) "
+        "AS DOUBLE) AS estimate FROM of_sites"
+    )
+
+
+def profiles_correlation(first: str, second: str, sites: Sequence[str]) -> str:
+    """Correlation over sites of the means over units of two analyses."""
+    return (
+        f"WITH evidence_rows AS (SELECT 'first' AS analysis, * FROM ({first}) AS a UNION ALL "
+        f"SELECT 'second' AS analysis, * FROM ({second}) AS b), "
+        "unit_means AS (SELECT analysis, unit, site, AVG(value) AS value FROM evidence_rows "
+        f"WHERE site IN ({_listed(sites)}) GROUP BY analysis, unit, site), "
+        "of_sites AS (SELECT analysis, site, AVG(value) AS mean FROM unit_means "
+        "GROUP BY analysis, site) SELECT CORR(x.mean, y.mean) AS estimate FROM of_sites AS x "
+        "JOIN of_sites AS y ON x.site = y.site "
+        "WHERE x.analysis = 'first' AND y.analysis = 'second'"
+    )
+
+
+def opposite_share(first: str, second: str, sites: Sequence[str]) -> str:
+    """Share of sites whose means over units have opposite signs in two directions."""
+    both = profiles_correlation(first, second, sites)
+    return both.replace(
+        "SELECT CORR(x.mean, y.mean) AS estimate",
+        "SELECT AVG(CASE WHEN x.mean * y.mean < 0 THEN 1.0 ELSE 0.0 END) AS estimate",
+    )

@@ -118,8 +118,8 @@ def wiring_findings(setting: Setting) -> Iterator[Finding]:
     pairs = list(combinations(names, 2))
     networks = [compare_networks(setting, inner, pair) for pair in pairs]
     tested = {n.agents: p for n in networks if n is not None and (p := n.p) is not None}
-    adjusted = holm(np.array(list(tested.values()))).tolist() if tested else []
-    corrected = dict(zip(tested, adjusted, strict=True))
+    adjusted = holm(np.array(list(tested.values()))) if tested else np.empty(0)
+    corrected = {pair: float(p) for pair, p in zip(tested, adjusted, strict=True)}
     for pair, network in zip(pairs, networks, strict=True):
         if network is None:
             yield _nothing(setting, inner, pair)

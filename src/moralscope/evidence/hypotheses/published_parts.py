@@ -29,9 +29,7 @@ WHERE_FROM = {
 """Where each table comes from that a published statement may rest on."""
 
 
-def tables_named(
-    hypothesis: Hypothesis, allowed: Sequence[str], count: int
-) -> tuple[str, ...]:
+def tables_named(hypothesis: Hypothesis, allowed: Sequence[str], count: int) -> tuple[str, ...]:
     """The tables that a statement rests on.
 
     Raises:

@@ -8,6 +8,11 @@ from dataclasses import dataclass
 from moralscope.evidence.hypotheses import direct, direct_sites
 from moralscope.evidence.hypotheses.forms import FORMS, Form
 from moralscope.evidence.hypotheses.grammar import Hypothesis
+from moralscope.evidence.hypotheses.published_analyses import analyses_correlation
+from moralscope.evidence.hypotheses.published_counts import significant_count
+from moralscope.evidence.hypotheses.published_directions import asymmetry_share, zero_flips
+from moralscope.evidence.hypotheses.published_similarity import similarity
+from moralscope.evidence.hypotheses.published_wiring import pathway_difference
 from moralscope.evidence.ledger import Finding, Setting
 
 
@@ -37,9 +42,15 @@ _FOUND: Mapping[str, Callable[[Setting, Hypothesis], Finding]] = {
     "asymmetry": direct_sites.asymmetry,
     "attribution_change": direct_sites.attribution_change,
     "flips": direct_sites.flips,
+    "pathway_difference": pathway_difference,
+    "significant_count": significant_count,
+    "similarity": similarity,
+    "asymmetry_share": asymmetry_share,
+    "zero_flips": zero_flips,
+    "analyses_correlation": analyses_correlation,
 }
 
 QUANTITIES: Mapping[str, Quantity] = {
-    name: Quantity(form, _FOUND[name]) for name, form in FORMS.items() if name in _FOUND
+    name: Quantity(form, _FOUND[name]) for name, form in FORMS.items()
 }
 """Every quantity by name, those of ``forms.FORMS``."""

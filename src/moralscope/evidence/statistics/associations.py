@@ -1,15 +1,16 @@
 """Do two profiles over sites rise and fall together? A correlation of means, tested twice.
 
-With a_k and b_k the means over G scenarios of what two analyses measured at site k of K,
+With a_k and b_k the means over scenarios of what two analyses measured at site k of K,
 
-    r = corr(a, b) over sites.
+    r = corr(a, b) over sites,       c_g = sum_k (a_k - mean a) (b_gk - mean b_g),
 
-Two nulls, and the larger of their p: *sites*, every assignment of the values of b to the sites is
-equally likely (permutation of b), so a relation must be more than sites drawn at random give; and
-*scenarios*, b is symmetric about zero within scenarios (each scenario's row of b is flipped as a
-whole, which keeps the dependence between sites), so it must come out of more than a few scenarios.
-Sites are not a sample of independent units, which is why neither test is enough by itself. Fisher's
-interval for r takes them for one and is for screening.
+c_g being what scenario g of the second analysis adds to their covariance. Two nulls, and the larger
+of their p: *sites*, every assignment of the values of b to the sites is equally likely (permutation
+of b, statistic |r|), so a relation must be more than sites drawn at random give; and *scenarios*,
+b is symmetric about zero (sign-flips of whole scenarios of b, which keep the dependence between
+sites, statistic |mean c_g|), so it must come out of more than a few scenarios. Sites are not a
+sample of independent units, which is why neither test is enough by itself. Fisher's interval for r
+takes them for one and is for screening.
 
 Copies of a site must be collapsed before, for they would count as further sites.
 """
@@ -29,11 +30,12 @@ from moralscope.evidence.statistics.resampling import (
     EXACT_LABELLINGS,
     Array,
     finite,
-    sign_flips,
+    sign_flip,
 )
 
 _TIE = 1.0 - 1e-9
-_MIN_SITES = 4
+MIN_SITES = 4
+"""Fewest sites over which two analyses may be correlated."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,11 +79,11 @@ def associate(
     """
     a, b = finite(first, "first analysis"), finite(second, "second analysis")
     sites = a.shape[1]
-    if b.shape[1] != sites or sites < _MIN_SITES:
+    if b.shape[1] != sites or sites < MIN_SITES:
         raise EvidenceError(
             "Two analyses cannot be correlated over these sites",
             seen=f"{sites} and {b.shape[1]} sites",
-            allowed=f"the same sites in both, at least {_MIN_SITES}",
+            allowed=f"the same sites in both, at least {MIN_SITES}",
             remedy="keep the sites that both have measured; a correlation over so few says nothing",
         )
     r = pearson(a.mean(axis=0), b.mean(axis=0))
@@ -90,14 +92,14 @@ def associate(
     profile = _unit(a.mean(axis=0)[None])[0]
     orders, sites_floor = _orders(sites, rng, draws)
     over_sites = np.abs(_unit(b.mean(axis=0)[None])[0][orders] @ profile)
-    flips = sign_flips(len(b), rng, draws)
-    over_units = np.abs(_unit(flips.signs @ b) @ profile)
+    added = (b - b.mean(axis=1, keepdims=True)) @ profile
+    p_units, units_floor = sign_flip(added, rng, draws)
     return Association(
         r=r,
         interval=fisher_interval(r, sites),
         p_sites=float((over_sites >= over_sites[0] * _TIE).mean()),
-        p_units=float((over_units >= over_units[0] * _TIE).mean()),
-        floor=max(flips.floor, sites_floor),
+        p_units=p_units,
+        floor=max(units_floor, sites_floor),
     )
 
 
