@@ -3,7 +3,6 @@
 import itertools
 
 import numpy as np
-import pandas as pd
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -28,14 +27,13 @@ def test_components_equal_the_mean_squares_of_statsmodels(sites: int, prompts: i
     draw = rng(sites)
     y = 3 * draw.normal(size=(sites, 1)) + draw.normal(size=prompts) + draw.normal(
         size=(sites, prompts))  # fmt: skip
-    rows = [(s, p, y[s, p]) for s in range(sites) for p in range(prompts)]
-    table = anova_lm(
-        ols("y ~ C(s) + C(p)", pd.DataFrame(rows, columns=["s", "p", "y"])).fit(), typ=2
-    )
+    site, prompt = np.indices(y.shape)
+    columns = {"s": site.ravel(), "p": prompt.ravel(), "y": y.ravel()}
+    table = anova_lm(ols("y ~ C(s) + C(p)", columns).fit(), typ=2)
     square = table["sum_sq"] / table["df"]
-    site = (square["C(s)"] - square["Residual"]) / prompts
+    between = (square["C(s)"] - square["Residual"]) / prompts
     found = variance_components(y)
-    assert found.site == pytest.approx(site, abs=1e-10)
+    assert found.site == pytest.approx(between, abs=1e-10)
     assert found.prompt == pytest.approx(
         max(0.0, (square["C(p)"] - square["Residual"]) / sites), abs=1e-10
     )

@@ -33,6 +33,11 @@ def power(effect: float, error: float, degrees: float, alpha: float = 0.05) -> f
         degrees: of freedom, G - 1 for one sample; below one there is no test and no power.
         alpha: level, after correction for other tests.
     """
+    return _chance(effect, error, degrees, alpha)
+
+
+def _chance(effect: float, error: float, degrees: float, alpha: float) -> float:
+    """The body of ``power``, under a name that no parameter takes."""
     if degrees < 1:
         return 0.0
     if error == 0.0:
@@ -66,7 +71,7 @@ def units_for_power(effect_in_sd: float, alpha: float = 0.05, power: float = 0.8
     def enough(units: int) -> bool:
         return (
             sign_flip_floor(units) < alpha
-            and _power_of(effect_in_sd, math.sqrt(1.0 / units), units - 1, alpha) >= power
+            and _chance(effect_in_sd, math.sqrt(1.0 / units), units - 1, alpha) >= power
         )
 
     _check(effect_in_sd, alpha, power)
@@ -89,14 +94,11 @@ def seeds_for_power(effect_in_sd: float, alpha: float = 0.05, power: float = 0.8
     def enough(seeds: int) -> bool:
         return (
             _label_floor(seeds) < alpha
-            and _power_of(effect_in_sd, math.sqrt(2.0 / seeds), 2 * seeds - 2, alpha) >= power
+            and _chance(effect_in_sd, math.sqrt(2.0 / seeds), 2 * seeds - 2, alpha) >= power
         )
 
     _check(effect_in_sd, alpha, power)
     return _smallest(enough, effect_in_sd)
-
-
-_power_of = power
 
 
 def _label_floor(seeds: int) -> float:
