@@ -9,10 +9,11 @@ import importlib
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from moralscope.studies.demo import demo_study
     from moralscope.studies.estimate import Estimate, StageEstimate, estimate_study
     from moralscope.studies.plan import Plan, make_plan
     from moralscope.studies.runner import RunSummary, run_study
-    from moralscope.studies.study import Study, demo_study, read_study
+    from moralscope.studies.study import Study, read_study
 
 _HOMES = {
     "Estimate": "estimate",
@@ -23,7 +24,7 @@ _HOMES = {
     "RunSummary": "runner",
     "run_study": "runner",
     "Study": "study",
-    "demo_study": "study",
+    "demo_study": "demo",
     "read_study": "study",
 }
 

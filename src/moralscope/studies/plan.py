@@ -25,7 +25,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from moralscope.core.hashing import sha256_file, sha256_value
-from moralscope.core.stage import Stage
+from moralscope.core.stage import Stage, StageCache, cache_folder
 from moralscope.models.devices import require_device
 from moralscope.models.loading import ModelSource, locate_model
 from moralscope.models.roster import WEIGHTS, find_adapter
@@ -37,6 +37,7 @@ from moralscope.studies.catalogue import (
     fingerprint_prompts,
     mechanism_prompts,
 )
+from moralscope.studies.registration import check_answerable, named_hypotheses, named_inputs
 from moralscope.studies.steps import TRAIN, Step
 from moralscope.studies.study import (
     Method,
@@ -144,16 +145,22 @@ class _Planner:
         return {"agent": name, "entry": entry.model_dump(mode="json"), "weights": weights}
 
 
-def make_plan(study: Study) -> Plan:
+def make_plan(study: Study, out: Path | None = None) -> Plan:
     """Resolve a study into stages.
+
+    Args:
+        study: what is planned.
+        out: the run folder; hypotheses about what it holds already come too late.
 
     Raises:
         ModelError: the base model, a checkpoint or the device cannot be found.
         AgentError: an adapter cannot be found.
-        ConfigError: a prompt choice that cannot be met.
+        ConfigError: a prompt choice that cannot be met, or a hypothesis about a site, label
+            assignment or contrast that does not exist.
     """
     require_device(study.device)
     source = locate_model(study.model)
+    check_answerable(study, source)
     plan = _Planner(study, source)
     asked = plan.add(
         "prompts",
@@ -183,8 +190,14 @@ def make_plan(study: Study) -> Plan:
         plan.add("behaviour", ("behaviour", "behave"), {"training": settings}, tables, steps.behave)
     )
     tables += _add_evaluation(plan, settings, tables)
-    judged = {"evidence": study.evidence.model_dump(mode="json"), "seed": study.seed}
-    plan.add("evidence", ("evidence", "judge"), judged, tables, steps.judge)
+    measured = [task.stage for task in plan.tasks.values()]
+    named = named_hypotheses(study, measured, StageCache(cache_folder()), out)
+    judged = {
+        "evidence": study.evidence.model_dump(mode="json"),
+        "seed": study.seed,
+        "hypotheses": named_inputs(named),
+    }
+    plan.add("evidence", ("evidence", "judge"), judged, tables, steps.judge(named))
     return Plan(study, source, tuple(plan.tasks.values()))
 
 

@@ -36,6 +36,7 @@ from moralscope.core.stage import RECORD, StageCache, cache_folder
 from moralscope.core.tables import write_table
 from moralscope.studies.estimate import work_shares
 from moralscope.studies.plan import Plan, Task, make_plan, plan_digest, threads, versions
+from moralscope.studies.registration import Registry, measuring, register
 from moralscope.studies.resources import measured
 from moralscope.studies.steps import TRAIN, Context, gather
 from moralscope.studies.study import Study, study_yaml
@@ -102,7 +103,8 @@ def run_study(
     cache = StageCache(require_writable(cache_folder()))
     cache.clear_leftovers()
     with measured() as cost:
-        plan = make_plan(study)
+        plan = make_plan(study, out)
+        register(study, [task.stage for task in plan], cache, out)
         folders, runs = _compute(plan, cache, progress)
         tables = gather(folders.values())
     summary = RunSummary(out, len(runs), sum(r.cached for r in runs), cost.seconds, tuple(runs))
@@ -118,6 +120,7 @@ def _compute(
     runs: list[StageRun] = []
     shares = work_shares(plan, cache)
     share = 0.0
+    registry, data = Registry(cache.root), measuring(task.stage for task in plan)
     for number, task in enumerate(plan, start=1):
         stage = task.stage
         progress(ProgressEvent("stage", number - 1, len(plan.tasks), stage.name, share))
@@ -128,6 +131,8 @@ def _compute(
             record = cache.record(stage) or {}
         else:
             folders[stage.name] = cache.folder(stage)
+        if stage.name in data:
+            registry.mark_measured(data[stage.name], stage.name)
         facts: object = record.get("facts")
         cost = cast("dict[str, float]", facts) if isinstance(facts, dict) else {}
         runs.append(
@@ -200,6 +205,7 @@ def _manifest(
         "study_sha256": sha256_text(resolved),
         "seed": plan.study.seed,
         "plan": plan_digest(plan),
+        "measured": measuring(task.stage for task in plan),
         "versions": versions(),
         "platform": {
             "system": platform.system(),

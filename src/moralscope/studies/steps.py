@@ -6,7 +6,7 @@ adapter folder) into its own folder. The source of this file is part of every st
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -28,6 +28,8 @@ from moralscope.core.tables import conform, read_table, write_table
 from moralscope.evidence.claims import make_claims
 from moralscope.evidence.designing.table import design_table
 from moralscope.evidence.gates.judging import judge_gates
+from moralscope.evidence.hypotheses.grammar import Named
+from moralscope.evidence.hypotheses.judging import hypotheses_table
 from moralscope.models.tables import agents_table, decisions_table, prompts_table
 from moralscope.studies.catalogue import asked_prompts, fingerprint_prompts
 from moralscope.studies.study import Study, known_training, loaded_adapters, training_config
@@ -177,21 +179,28 @@ def trained_sets(study: Study, tables: Mapping[str, pl.DataFrame]) -> dict[str, 
     return with_unknown(tables["agents"].filter(pl.col("agent").is_in(scored)), prompts, known)
 
 
-def judge(context: Context) -> None:
-    """Gates, the design and claims from all tables."""
-    study = context.bench.study
-    tables = gather(context.needs.values())
-    gates = judge_gates(tables)
-    write_table("gates", gates, context.out)
-    alpha, draws = study.evidence.alpha, study.evidence.draws
-    write_table("design", design_table(tables, alpha=alpha, draws=draws), context.out)
-    claims = make_claims(
-        {**tables, "gates": gates},
-        alpha=alpha,
-        seed=study.seed,
-        draws=draws,
-    )
-    write_table("claims", claims, context.out)
+def judge(named: Sequence[Named]) -> Step:
+    """Gates and claims from all tables, named hypotheses among them."""
+
+    def step(context: Context) -> None:
+        study = context.bench.study
+        tables = gather(context.needs.values())
+        gates = judge_gates(tables)
+        write_table("gates", gates, context.out)
+        alpha, draws = study.evidence.alpha, study.evidence.draws
+        write_table("design", design_table(tables, alpha=alpha, draws=draws), context.out)
+        claims = make_claims(
+            {**tables, "gates": gates},
+            alpha=alpha,
+            seed=study.seed,
+            draws=draws,
+            hypotheses=named,
+        )
+        write_table("claims", claims, context.out)
+        if named:
+            write_table("hypotheses", hypotheses_table(named), context.out)
+
+    return step
 
 
 def gather(folders: Iterable[Path]) -> dict[str, pl.DataFrame]:

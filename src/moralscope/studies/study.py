@@ -16,9 +16,11 @@ from moralscope.behaviour.scripted import scripted_policy
 from moralscope.core.agents import AgentSpec, Frozen
 from moralscope.core.documents import read_yaml, validate
 from moralscope.core.errors import ConfigError, nearest
+from moralscope.evidence.hypotheses.grammar import Hypothesis
 from moralscope.games import CLUSTER_GAMES, HELD_OUT, MIRRORED, WORDINGS, reward_phases
 from moralscope.games.asking.wording import MIRROR_SUFFIX
 from moralscope.studies.evaluation import EvaluationChoice
+from moralscope.studies.expectations import Measures, check_hypotheses
 from moralscope.training.batches import training_game
 from moralscope.training.config import TrainingConfig
 from moralscope.training.finished import SETTINGS, read_settings
@@ -141,6 +143,7 @@ class Study(Frozen):
         agents: by name; exactly one has neither reward, adapter nor checkpoint: the base.
         training: settings common to all agents trained here.
         prompts, evaluation, mechanisms, evidence: see their types.
+        hypotheses: what is expected, named before anything is measured (``registration``).
     """
 
     name: str = "study"
@@ -155,6 +158,7 @@ class Study(Frozen):
     evaluation: EvaluationChoice = EvaluationChoice()
     mechanisms: MechanismChoice = MechanismChoice()
     evidence: EvidenceChoice = EvidenceChoice()
+    hypotheses: tuple[Hypothesis, ...] = ()
 
     @model_validator(mode="after")
     def _consistent(self) -> Study:
@@ -202,6 +206,7 @@ class Study(Frozen):
                     allowed=", ".join((*WORDINGS, *MIRRORED)),
                     remedy=nearest(wording, (*WORDINGS, *MIRRORED)),
                 )
+        check_hypotheses(self.hypotheses, measures(self))
         return self
 
 
@@ -342,6 +347,20 @@ def patched_pairs(study: Study) -> tuple[tuple[str, str], ...]:
     return tuple((base, name) for name in models_of(study) if name != base)
 
 
+def measures(study: Study) -> Measures:
+    """What a study measures, as far as hypotheses can ask for it."""
+    return Measures(
+        rewards={name: trained_for(study, name) for name in models_of(study)},
+        base=base_name(study),
+        scripted=[name for name, agent in study.agents.items() if agent.policy is not None],
+        pairs=patched_pairs(study) if "patching" in study.mechanisms.methods else (),
+        kinds=study.mechanisms.sites,
+        positions=study.mechanisms.positions,
+        write=study.mechanisms.write,
+        attributed="attribution" in study.mechanisms.methods,
+    )
+
+
 def read_study(path: Path) -> Study:
     """Read a study file.
 
@@ -355,32 +374,3 @@ def read_study(path: Path) -> Study:
 def study_yaml(study: Study) -> str:
     """The study with every default written out, as YAML."""
     return yaml.safe_dump(study.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
-
-
-def demo_study() -> Study:
-    """The main job on the small default model: five agents, every method, in minutes.
-
-    Agents are trained under both label assignments: with fixed labels a small model learns to
-    say a label.
-    """
-    return Study(
-        name="demo",
-        agents={
-            "base": AgentEntry(),
-            "game": AgentEntry(reward="game"),
-            "deontological": AgentEntry(reward="deontological"),
-            "utilitarian": AgentEntry(reward="utilitarian"),
-            "hybrid": AgentEntry(reward="hybrid"),
-        },
-        training={"steps": 25, "labels": "both", "compute_dtype": "bfloat16"},
-        mechanisms=MechanismChoice(
-            pairs=(
-                ("base", "game"),
-                ("base", "deontological"),
-                ("base", "utilitarian"),
-                ("base", "hybrid"),
-                ("game", "utilitarian"),
-                ("utilitarian", "game"),
-            )
-        ),
-    )

@@ -206,12 +206,14 @@ class Named:
     Attributes:
         hypothesis: what was said.
         registered: whether it was named before any of its data was measured.
-        basis: how that is known, a sentence.
+        basis: how that is known.
+        asked: whether it is to be tested; if not, it is only listed.
     """
 
     hypothesis: Hypothesis
     registered: bool
     basis: str
+    asked: bool = True
 
 
 def not_registered(hypotheses: Sequence[Hypothesis], basis: str) -> tuple[Named, ...]:
@@ -256,6 +258,8 @@ def statement_of(hypothesis: Hypothesis) -> str:
         f"under the labels {hypothesis.labels}" if hypothesis.labels else "",
         f"on {hypothesis.family}" if hypothesis.family else "",
         f"in {hypothesis.game}" if hypothesis.game else "",
+        f"at {hypothesis.positions}" if hypothesis.positions else "",
+        f"by {hypothesis.write}" if hypothesis.write else "",
         f"by {' and '.join(hypothesis.tables)}" if hypothesis.tables else "",
         f"({hypothesis.metric})" if hypothesis.metric else "",
     ]

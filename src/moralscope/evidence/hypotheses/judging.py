@@ -1,7 +1,8 @@
 """Does it hold? Every named hypothesis tested by itself, as it was stated.
 
-Registered hypotheses are corrected among themselves by Holm, and so are those that were named
-after the data existed; exploratory claims do not enter.
+Registered hypotheses are corrected among themselves by Holm, and so are published statements that
+are tested anew. Those that were named after the data existed are exploratory like any other claim
+(``evidence.judged``).
 """
 
 from __future__ import annotations
@@ -26,19 +27,19 @@ from moralscope.evidence.ledger import (
 
 
 def hypothesis_findings(setting: Setting, hypotheses: Sequence[Named]) -> list[Finding]:
-    """One finding per hypothesis, in their order; its id is ``hypothesis:ID``.
+    """One finding per hypothesis that is asked, in their order; its id is ``hypothesis:ID``.
 
     Raises:
         ConfigError: a hypothesis names an agent, a reward or a site that the tables do not have.
     """
-    return [_answer(setting, named) for named in hypotheses]
+    return [_answer(setting, named) for named in hypotheses if named.asked]
 
 
 def _answer(setting: Setting, named: Named) -> Finding:
     found = QUANTITIES[named.hypothesis.quantity].find(setting, named.hypothesis)
-    kind = REGISTERED if named.registered else LATE
-    if named.hypothesis.form.published:
-        kind = PUBLISHED
+    kind = PUBLISHED if named.hypothesis.form.published else LATE
+    if named.registered:
+        kind = REGISTERED
     stated = found.hypothesis or Stated(OPEN)
     return replace(found, hypothesis=replace(stated, kind=kind))
 
