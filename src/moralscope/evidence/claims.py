@@ -27,6 +27,7 @@ from moralscope.evidence.findings.patching import patching_findings
 from moralscope.evidence.findings.rewards import reward_findings
 from moralscope.evidence.findings.robustness import robustness_findings
 from moralscope.evidence.findings.similarity import similarity_findings
+from moralscope.evidence.findings.wiring import wiring_findings
 from moralscope.evidence.gates.judging import judge_gates
 from moralscope.evidence.hypotheses.grammar import Named
 from moralscope.evidence.hypotheses.judging import hypothesis_findings
@@ -94,6 +95,7 @@ FINDERS: Mapping[str, Callable[[Setting], Iterable[Finding]]] = {
     "rewards": reward_findings,
     "patching": patching_findings,
     "attribution": attribution_findings,
+    "wiring": wiring_findings,
 }
 """What is looked for, in the order of the claims."""
 
