@@ -3,6 +3,7 @@
 import itertools
 
 import numpy as np
+import pandas as pd
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -29,7 +30,7 @@ def test_components_equal_the_mean_squares_of_statsmodels(sites: int, prompts: i
         size=(sites, prompts))  # fmt: skip
     site, prompt = np.indices(y.shape)
     columns = {"s": site.ravel(), "p": prompt.ravel(), "y": y.ravel()}
-    table = anova_lm(ols("y ~ C(s) + C(p)", columns).fit(), typ=2)
+    table = anova_lm(ols("y ~ C(s) + C(p)", pd.DataFrame(columns)).fit(), typ=2)
     square = table["sum_sq"] / table["df"]
     between = (square["C(s)"] - square["Residual"]) / prompts
     found = variance_components(y)
