@@ -13,6 +13,7 @@ from scipy import stats
 
 from moralscope.core.errors import TableError
 from moralscope.evidence.claims import setting_of
+from moralscope.evidence.findings import wiring
 from moralscope.evidence.findings.inner import inner_values
 from moralscope.evidence.findings.wiring import wiring_findings
 from moralscope.evidence.judged import claim_rows
@@ -176,3 +177,12 @@ def test_scenario_means_weigh_every_prompt_of_a_scenario_alike(changed: syntheti
         .to_numpy()
     )
     assert np.allclose(inner.means("game", ["L1.h0"])[:, 0], expected, atol=1e-12)
+
+
+def test_very_many_pairs_are_compared_with_the_base_alone(
+    changed: synthetic.Tables, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(wiring, "MANY", 50)
+    setting = setting_of(changed, draws=99)
+    found = [f.id for f in wiring_findings(setting) if f.id.startswith("wiring")]
+    assert found == ["wiring:base:game", "wiring:base:utilitarian"]

@@ -25,6 +25,7 @@ from itertools import combinations
 import numpy as np
 from numpy.typing import NDArray
 
+from moralscope.evidence.designs import base_of, trained_agents
 from moralscope.evidence.findings.inner import Inner, inner_agents, inner_values
 from moralscope.evidence.findings.inner_queries import changed_at, changed_pairs
 from moralscope.evidence.ledger import Consulted, Finding, Setting, consult, probability
@@ -36,6 +37,12 @@ from moralscope.evidence.statistics.resampling import Array
 
 SWAPS = 999
 """Most swaps of labels that are drawn where there are too many to enumerate."""
+
+MANY = 100_000
+"""Pairs of sites, over all pairs of agents, above which agents are compared with their base only
+and fewer swaps are drawn. A published statement about any two agents is still tested."""
+
+FEWER_SWAPS = 499
 
 INNER_GATES = ("duplicates", "resolution", "degenerate correlations")
 """The gates that concern single sites of a table of inner values."""
@@ -87,7 +94,9 @@ class Network:
         return (self.swap.p_adjusted < alpha) & (self.sizes() > 0.0)
 
 
-def compare_networks(setting: Setting, inner: Inner, agents: tuple[str, str]) -> Network | None:
+def compare_networks(
+    setting: Setting, inner: Inner, agents: tuple[str, str], swaps: int = SWAPS
+) -> Network | None:
     """Compare the correlations of two agents; None where fewer than two sites are sound in both."""
     sites = inner.sound(agents)
     if len(sites) < 2:
@@ -98,7 +107,7 @@ def compare_networks(setting: Setting, inner: Inner, agents: tuple[str, str]) ->
         second,
         inner.clusters,
         setting.rng("wiring", inner.table, *agents),
-        draws=min(setting.draws, SWAPS),
+        draws=min(setting.draws, swaps),
         threshold=THRESHOLD,
     )
     correlations = (correlation_matrix(first), correlation_matrix(second))
@@ -116,7 +125,11 @@ def wiring_findings(setting: Setting) -> Iterator[Finding]:
     if inner is None:
         return
     pairs = list(combinations(names, 2))
-    networks = [compare_networks(setting, inner, pair) for pair in pairs]
+    many = len(pairs) * len(inner.sites) ** 2 / 2 > MANY
+    if many:
+        pairs = _with_base(setting, names) or pairs
+    swaps = FEWER_SWAPS if many else SWAPS
+    networks = [compare_networks(setting, inner, pair, swaps) for pair in pairs]
     tested = {n.agents: p for n in networks if n is not None and (p := n.p) is not None}
     adjusted = holm(np.array(list(tested.values()))) if tested else np.empty(0)
     corrected = {pair: float(p) for pair, p in zip(tested, adjusted, strict=True)}
@@ -127,6 +140,15 @@ def wiring_findings(setting: Setting) -> Iterator[Finding]:
         yield _network(setting, network, corrected.get(pair), len(tested))
         if pair in corrected:
             yield _hub(setting, network, corrected[pair], len(tested))
+
+
+def _with_base(setting: Setting, names: Sequence[str]) -> list[tuple[str, str]]:
+    """Each trained agent with its base, where both are there."""
+    if not setting.has("agents"):
+        return []
+    agents = setting.tables["agents"]
+    found = [(base_of(agents, name), name) for name in trained_agents(agents) if name in names]
+    return [(base, name) for base, name in found if base is not None and base in names]
 
 
 def consult_inner(setting: Setting, inner: Inner, agents: Sequence[str]) -> Consulted:
