@@ -21,8 +21,11 @@ import numpy as np
 import polars as pl
 
 AGENTS = ("base", "game", "deontological", "utilitarian", "hybrid")
-SITES = [f"L{layer}.h{head}" for layer in range(30) for head in range(9)]
-SITES += [f"L{layer}.mlp" for layer in range(30)] + ["all"]
+SITES = [
+    *(f"L{layer}.h{head}" for layer in range(30) for head in range(9)),
+    *(f"L{layer}.mlp" for layer in range(30)),
+    "all",
+]
 SCENARIOS = 52
 
 

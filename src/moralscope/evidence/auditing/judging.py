@@ -21,6 +21,7 @@ from moralscope.core.tables import from_rows
 from moralscope.evidence.auditing.normalising import Normalised
 from moralscope.evidence.auditing.settings import AuditSettings
 from moralscope.evidence.claims import FINDERS, find_all, judge_findings, setting_of
+from moralscope.evidence.designing.table import QUESTIONS, design_table
 from moralscope.evidence.designs import base_of, trained_agents
 from moralscope.evidence.gates.copies import repeated_rows
 from moralscope.evidence.gates.judging import judge_gates
@@ -166,7 +167,7 @@ def _with_bases(frame: pl.LazyFrame, agents: pl.DataFrame | None) -> list[list[s
     for agent in trained_agents(agents) if agents is not None else []:
         base = base_of(agents, agent) if agents is not None else None
         if agent in present:
-            found.append([agent, base] if base in present and base is not None else [agent])
+            found.append([agent, base] if base is not None and base in present else [agent])
     covered = set(itertools.chain.from_iterable(found))
     return [*found, *([name] for name in present if name not in covered)]
 
@@ -191,17 +192,31 @@ def _gates_and_designs(
     gates: list[pl.DataFrame] = []
     if made := _tried(failed, ("gates", ""), lambda: judge_gates(small)):
         gates.append(made[0])
+    designs = _designs(failed, ("designs", ""), small, how, QUESTIONS)
     for done, part in enumerate(parts):
         how.progress(ProgressEvent("gates", done, len(parts), f"{part.table} {part.subject}"))
         tables = _beside(small, how.settings, part) | {part.table: _rows(known, part)}
         key = ("gates", f"{part.table} {part.subject}")
         if made := _tried(failed, key, lambda t=tables: judge_gates(t)):
             gates.append(made[0])
+        designs += _designs(failed, ("designs", key[1]), tables, how, ("sites",))
     if parts:
         how.progress(ProgressEvent("gates", len(parts), len(parts)))
     extra = _own_gates(known)
     merged = _merged([*gates, extra])
-    return _without_texts(merged, known), from_rows("design", [])
+    once = pl.concat(designs or [from_rows("design", [])])
+    once = once.unique(["question", "subject"], keep="first", maintain_order=True)
+    return _without_texts(merged, known), once
+
+
+def _designs(
+    failed: dict[tuple[str, str], str],
+    key: tuple[str, str],
+    tables: Frames,
+    how: Judge,
+    questions: Sequence[str],
+) -> list[pl.DataFrame]:
+    return _tried(failed, key, lambda: design_table(tables, alpha=how.alpha, questions=questions))
 
 
 def _beside(small: Frames, settings: AuditSettings, part: Part) -> Frames:

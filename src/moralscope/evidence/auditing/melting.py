@@ -16,7 +16,7 @@ from moralscope.core.site import parse_site
 from moralscope.core.tables import schema_of
 from moralscope.evidence.auditing.folder import ROW, File
 from moralscope.evidence.auditing.layouts import WIDE, missing_columns
-from moralscope.evidence.auditing.naming import known_columns, renaming
+from moralscope.evidence.auditing.naming import renaming
 from moralscope.evidence.auditing.settings import AuditSettings
 
 
@@ -99,8 +99,7 @@ def _agents_across(
     ours = {names.get(column, column) for column in columns}
     if "agent" in ours or not missing_columns(file.table, ours):
         return Narrow(raw)
-    known = (*known_columns(file.table), *schema_of("prompts").dtypes())
-    agents = [c for c in columns if names.get(c, c) not in known]
+    agents = _named_after_agents(file.table, raw, columns, names)
     if len(agents) < 2 or ours & {"log_odds", "p_positive", "p_positive_given_legal"}:
         return Narrow(raw)
     value = settings.values.get(file.table) or _scale_of(file, raw, agents)
@@ -108,6 +107,27 @@ def _agents_across(
     frame = raw.unpivot(on=agents, index=rest, variable_name="agent", value_name=value)
     note = f"{len(agents)} columns ({', '.join(agents[:4])}) are read as agents, cells as {value}"
     return Narrow(frame, (note,))
+
+
+def _named_after_agents(
+    table: str, raw: pl.LazyFrame, columns: Sequence[str], names: dict[str, str]
+) -> list[str]:
+    """Columns that are no documented ones; an agent may be called ``game``, if that is a number."""
+    kinds = {
+        column.name: column.kind
+        for each in ("prompts", table)
+        for column in schema_of(each).columns
+    }
+    words = [c for c in columns if kinds.get(names.get(c, c)) == "text" and c != "prompt"]
+    numeric: dict[str, bool] = {}
+    if words:
+        asked = [
+            (pl.col(c).cast(pl.Float64, strict=False).is_not_null() | pl.col(c).is_null()).all()
+            & pl.col(c).is_not_null().any()
+            for c in words
+        ]
+        numeric = raw.select(asked).collect(engine="streaming").row(0, named=True)
+    return [c for c in columns if names.get(c, c) not in kinds or numeric.get(c, False)]
 
 
 def _scale_of(file: File, raw: pl.LazyFrame, agents: Sequence[str]) -> str:
