@@ -200,20 +200,20 @@ CORRELATIONS = (
         "label_swap_count",
         "number of changed pairs, label swaps",
         partial(_label_swap, p=_count, quantity=TYPE_I),
-        share=0.25,
+        share=0.2,
     ),
     Procedure(
         "label_swap_max_t",
         "changed pairs, label swaps with max-T",
         partial(_label_swap, p=_smallest, quantity=FAMILY_WISE),
         FAMILY_WISE,
-        share=0.25,
+        share=0.2,
     ),
     Procedure(
         "label_swap_hub",
         "largest number of changed pairs of a site, label swaps",
         partial(_label_swap, p=_largest_hub, quantity=TYPE_I),
-        share=0.25,
+        share=0.2,
     ),
     Procedure(
         "independent_z",

@@ -127,7 +127,7 @@ TWO_GROUPS = (
         "seed_replicate",
         "distances between rewards against distances between seeds",
         _seed_replicate,
-        share=0.25,
+        share=0.125,
     ),
 )
 """The tests of two rewards."""

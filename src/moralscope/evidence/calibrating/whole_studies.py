@@ -93,6 +93,6 @@ WHOLE_STUDIES = (
     _judged("gate_duplicate_sites", "duplicates", "cloned_sites"),
     _judged("gate_resolution", "resolution", "coarse"),
     _judged("gate_completeness", "completeness", "unsummed"),
-    Procedure("claims", "from result tables to verdicts", _claims, FAMILY_WISE, share=0.05),
+    Procedure("claims", "from result tables to verdicts", _claims, FAMILY_WISE, share=0.03),
 )
 """Gates and the ledger, on whole studies."""
