@@ -1,12 +1,14 @@
 """What has to be computed, in which order? A study as content-addressed stages.
 
     prompts   train-A ...               what is asked; who is trained
+    replicate-BASE                      the base measured once more, in another way
        |         |
        +--> agents, decide-A ...        who is measured; decisions of every agent
        |         |
        +--> explain-A ...               lens, attribution
        +--> patch-S>T, cross-S>T ...    patching, with self-patches; from counterparts of prompts
        |        +--> approximate-S>T    approximations, compared with exact patches
+       |        +--> control-S>T        the same with random directions and known effects
        +--> trace-S>T, circuits-S>T     paths to the decision; circuits, localisation
         +--> answer-A ..., affect-A ...  sampled answers and conversations; side effects
                 |
@@ -24,12 +26,13 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from moralscope.core.decision import PromptSet
 from moralscope.core.hashing import sha256_file, sha256_value
 from moralscope.core.stage import Stage, StageCache, cache_folder
 from moralscope.models.devices import require_device
 from moralscope.models.loading import ModelSource, locate_model
 from moralscope.models.roster import WEIGHTS, find_adapter
-from moralscope.studies import evaluation_steps, mechanism_steps, steps
+from moralscope.studies import control_steps, evaluation_steps, mechanism_steps, steps
 from moralscope.studies.catalogue import (
     asked_prompts,
     digest,
@@ -108,7 +111,7 @@ class _Planner:
             "versions": versions(),
             "glue": [
                 sha256_file(Path(str(m.__file__)))
-                for m in (steps, evaluation_steps, mechanism_steps)
+                for m in (steps, control_steps, evaluation_steps, mechanism_steps)
             ],
         }
         self.compute: dict[str, object] = {
@@ -169,6 +172,7 @@ def make_plan(study: Study, out: Path | None = None) -> Plan:
         (),
         steps.ask,
     )
+    replicated = _add_replicas(plan)
     trained = [_add_training(plan, name) for name in study.agents if training_config(study, name)]
     everyone = {name: plan.agent_inputs(name) for name in study.agents}
     tables = [asked, *trained]
@@ -197,8 +201,25 @@ def make_plan(study: Study, out: Path | None = None) -> Plan:
         "seed": study.seed,
         "hypotheses": named_inputs(named),
     }
-    plan.add("evidence", ("evidence", "judge"), judged, tables, steps.judge(named))
+    plan.add("evidence", ("evidence", "judge"), judged, [*tables, *replicated], steps.judge(named))
     return Plan(study, source, tuple(plan.tasks.values()))
+
+
+def _add_replicas(plan: _Planner) -> list[str]:
+    """The base measured once more; first of all, because it leaves no model in memory."""
+    wanted = plan.study.controls
+    if not wanted.of_base:
+        return []
+    base = base_name(plan.study)
+    prompts = PromptSet(control_steps.replica_prompts(plan.study))
+    inputs: dict[str, object] = {
+        "agent": base,
+        "prompts": digest(prompts),
+        **wanted.model_dump(mode="json", include={"kernel", "dtype"}),
+        **plan.compute,
+    }
+    what = ("models", "replicate")
+    return [plan.add(f"replicate-{base}", what, inputs, (), control_steps.replicate)]
 
 
 def _add_training(plan: _Planner, name: str) -> str:
@@ -327,6 +348,13 @@ def _add_patches(
     for pair in dict.fromkeys((*pairs, *((t, t) for t in targets))) if changed else ():
         step = mechanism_steps.cross(*pair)
         swept.append(add("cross", pair, step, own(*pair), changes=changed))
+    for pair in pairs if study.controls.of_patches else ():
+        if pair[0] == pair[1]:
+            continue  # nothing is changed, so there is nothing as long as the change
+        exact = f"patch-{pair[0]}>{pair[1]}"
+        wanted = study.controls.model_dump(mode="json", exclude={"kernel", "dtype"})
+        step = control_steps.control(*pair, exact)
+        add("control", pair, step, [*own(*pair), exact], controls=wanted)
     for pair in pairs:
         needs = own(*pair)
         if "approximations" in methods:

@@ -26,6 +26,7 @@ from moralscope.core.progress import Progress
 from moralscope.core.schemas import SCHEMAS
 from moralscope.core.tables import conform, read_table, write_table
 from moralscope.evidence.claims import make_claims
+from moralscope.evidence.controls.judging import judge_controls
 from moralscope.evidence.designing.table import design_table
 from moralscope.evidence.gates.judging import judge_gates
 from moralscope.evidence.hypotheses.grammar import Named
@@ -180,14 +181,17 @@ def trained_sets(study: Study, tables: Mapping[str, pl.DataFrame]) -> dict[str, 
 
 
 def judge(named: Sequence[Named]) -> Step:
-    """Gates and claims from all tables, named hypotheses among them."""
+    """Controls, gates and claims from all tables, named hypotheses among them."""
 
     def step(context: Context) -> None:
         study = context.bench.study
         tables = gather(context.needs.values())
+        alpha, draws = study.evidence.alpha, study.evidence.draws
+        controls = judge_controls(tables, alpha=alpha, seed=study.seed, draws=draws)
+        write_table("control_results", controls, context.out)
+        tables["control_results"] = controls
         gates = judge_gates(tables)
         write_table("gates", gates, context.out)
-        alpha, draws = study.evidence.alpha, study.evidence.draws
         write_table("design", design_table(tables, alpha=alpha, draws=draws), context.out)
         claims = make_claims(
             {**tables, "gates": gates},

@@ -19,6 +19,7 @@ from moralscope.core.errors import ConfigError, nearest
 from moralscope.evidence.hypotheses.grammar import Hypothesis
 from moralscope.games import CLUSTER_GAMES, HELD_OUT, MIRRORED, WORDINGS, reward_phases
 from moralscope.games.asking.wording import MIRROR_SUFFIX
+from moralscope.studies.controls import ControlChoice
 from moralscope.studies.evaluation import EvaluationChoice
 from moralscope.studies.expectations import Measures, check_hypotheses
 from moralscope.training.batches import training_game
@@ -142,7 +143,7 @@ class Study(Frozen):
         max_nodes: largest packed forward, in tree nodes; lower it to use less memory.
         agents: by name; exactly one has neither reward, adapter nor checkpoint: the base.
         training: settings common to all agents trained here.
-        prompts, evaluation, mechanisms, evidence: see their types.
+        prompts, evaluation, mechanisms, controls, evidence: see their types.
         hypotheses: what is expected, named before anything is measured (``registration``).
     """
 
@@ -157,6 +158,7 @@ class Study(Frozen):
     prompts: PromptChoice = PromptChoice()
     evaluation: EvaluationChoice = EvaluationChoice()
     mechanisms: MechanismChoice = MechanismChoice()
+    controls: ControlChoice = ControlChoice()
     evidence: EvidenceChoice = EvidenceChoice()
     hypotheses: tuple[Hypothesis, ...] = ()
 

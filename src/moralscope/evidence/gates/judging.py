@@ -6,8 +6,9 @@ do what it did when it was trained), *undefined values*, *resolution* (more than
 trained), *completeness* (do the parts sum to the whole), *noise floor* (what happens when nothing
 changes), *position* (can a patch act on what is scored), *dead sites* and *dead channel* (never
 reached, never fired), *degenerate correlations*, *approximation* (do estimates agree with exact
-patches) and *metric agreement* (do sampled answers follow the log-odds). A gate that cannot be
-judged has ``passed`` null: not available is not passed. One module for each kind.
+patches), *metric agreement* (do sampled answers follow the log-odds) and *control* (what the tests
+find where the truth is known). A gate that cannot be judged has ``passed`` null: not available is
+not passed. One module for each kind.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from collections.abc import Mapping
 import polars as pl
 
 from moralscope.core.tables import from_rows
+from moralscope.evidence.controls.gates import judge_control_results
 from moralscope.evidence.gates.agreement import judge_agreement
 from moralscope.evidence.gates.approximation import judge_approximations
 from moralscope.evidence.gates.channels import judge_channels
@@ -62,6 +64,7 @@ def judge_gates(tables: Mapping[str, pl.DataFrame]) -> pl.DataFrame:
         *judge_positions(known),
         *judge_channels(known),
         *judge_interactions(known),
+        *judge_control_results(known),
     ]
     rows = [gate.row() for gate in gates]
     rows += [*judge_sites(known), *judge_approximations(known), *judge_agreement(known)]

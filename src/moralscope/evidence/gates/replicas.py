@@ -93,4 +93,4 @@ def behaviour_noise(tables: Tables) -> float:
     if rows.is_empty():
         return 0.0
     difference = (rows.get_column("log_odds") - rows.get_column("reference_log_odds")).abs()
-    return float(difference.to_numpy().max())
+    return float(difference.drop_nulls().to_numpy().max(initial=0.0))

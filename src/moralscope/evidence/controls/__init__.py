@@ -1,0 +1,1 @@
+"""Do the tests find what is there, and nothing where nothing is? Controls, judged from tables."""
