@@ -86,7 +86,8 @@ def _say_hypotheses(console: Console, done: Audit) -> None:
     for row in done.hypotheses.iter_rows(named=True):
         claim = done.claims.filter(pl.col("id") == f"hypothesis:{row['id']}").row(0, named=True)
         say(console, f"{row['id']}: {row['statement']}", "bold")
-        say(console, f"  {claim['verdict']}. {claim['reason'] or claim['statement']}")
+        outcome = f"{claim['outcome']} ({claim['verdict']})"
+        say(console, f"  {outcome}: {claim['reason'] or claim['statement']}")
 
 
 def _say_not_run(console: Console, coverage: pl.DataFrame) -> None:
