@@ -16,9 +16,11 @@ the first of them, the units and the estimate are computed.
 
 from __future__ import annotations
 
+import contextlib
 import re
-from collections.abc import Mapping
+from collections.abc import Generator, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 
 import polars as pl
 
@@ -28,6 +30,13 @@ from moralscope.core.hashing import sha256_text
 AGREES = 1e-9
 FIRST_ROWS = 10
 """How many rows are shown unless told otherwise."""
+
+SORTED_ROWS = 1_000_000
+"""More rows than this are written in no order, because sorting them would take memory."""
+
+# A query reads a table several times, each time other rows of it. To read it once and keep it for
+# all of them would hold the whole table in memory.
+_APART = pl.QueryOptFlags(comm_subplan_elim=False)
 
 Claim = Mapping[str, object]
 
@@ -76,8 +85,8 @@ class Explanation:
         gates: the gates consulted, in the order in which the claim names them.
         design: rows of the table ``design`` about its unit of replication; empty without one.
         units: one row per unit of replication, with ``unit`` and ``value``, sorted by unit.
-        first: the first rows of evidence.
-        rows: all of them, lazily.
+        first: the first rows of evidence, sorted by their columns in order.
+        rows: all of them, lazily, in no order.
         n_rows: how many there are.
         recomputed: the estimate, made anew from the tables; None where there is none.
         agrees: whether it is the one that the claim states.
@@ -117,23 +126,24 @@ def explain_claim(
     """
     row = _row(claims, claim)
     layers = layers_of(str(row["query"]))
-    context = pl.SQLContext({**tables, "gates": gates})
-    rows = _ask(context, layers.rows, tables)
-    units = _collected(_ask(context, layers.units, tables)).sort("unit")
-    estimates = _collected(_ask(context, f"{layers.parts} {layers.last}", tables))
-    recomputed = estimates.item()
-    counted = rows.select(pl.len())
-    return Explanation(
-        claim=row,
-        gates=gates_shown(str(row["gates"]), gates),
-        design=_design(tables, row),
-        units=units,
-        first=_collected(rows.head(shown)),
-        rows=rows,
-        n_rows=int(_collected(counted).item()),
-        recomputed=recomputed,
-        agrees=_same(recomputed, row["estimate"]),
-    )
+    context = pl.SQLContext({**tables, "gates": gates}, eager=False)
+    with _readable(tables):
+        rows = context.execute(layers.rows)
+        recomputed = _collected(context.execute(f"{layers.parts} {layers.last}")).item()
+        units = _collected(context.execute(layers.units))
+        # A streamed join keeps no order; the first rows are the same ones every time.
+        columns = rows.collect_schema().names()
+        return Explanation(
+            claim=row,
+            gates=gates_shown(str(row["gates"]), gates),
+            design=_design(tables, row),
+            units=units.sort(units.columns),
+            first=_collected(rows.bottom_k(shown, by=columns)).sort(columns),
+            rows=rows,
+            n_rows=int(_collected(rows.select(pl.len())).item()),
+            recomputed=recomputed,
+            agrees=_same(recomputed, row["estimate"]),
+        )
 
 
 def _row(claims: pl.DataFrame, claim: str) -> Claim:
@@ -209,24 +219,33 @@ def _design(tables: Mapping[str, pl.DataFrame | pl.LazyFrame], claim: Claim) -> 
     return _collected(design.filter(pl.col("unit").is_in(sorted(words))))
 
 
-def _ask(
-    context: pl.SQLContext[pl.LazyFrame],
-    query: str,
-    tables: Mapping[str, pl.DataFrame | pl.LazyFrame],
-) -> pl.LazyFrame:
+@contextlib.contextmanager
+def _readable(tables: Mapping[str, object]) -> Generator[None]:
     try:
-        return context.execute(query, eager=False)
+        yield
     except pl.exceptions.PolarsError as cause:
         raise EvidenceError(
             "The rows behind a claim cannot be read from these tables",
-            seen=str(cause),
+            seen=str(cause).partition("\n")[0],
             allowed=f"the tables that it was made from; here are {', '.join(sorted(tables))}",
             remedy="keep the tables of a run together, or run the study or the audit again",
         ) from cause
 
 
 def _collected(frame: pl.LazyFrame) -> pl.DataFrame:
-    return frame.collect(engine="streaming")
+    return frame.collect(engine="streaming", optimizations=_APART)
+
+
+def write_rows(explanation: Explanation, path: Path) -> None:
+    """Write all rows of evidence as Parquet, sorted unless they are very many.
+
+    Raises:
+        OSError: the file cannot be written.
+    """
+    rows = explanation.rows
+    if explanation.n_rows <= SORTED_ROWS:
+        rows = rows.sort(rows.collect_schema().names())
+    rows.sink_parquet(path, optimizations=_APART)
 
 
 def _same(recomputed: float | None, stated: object) -> bool:

@@ -53,8 +53,9 @@ def _decided(first: str, second: str, unit: str, extra: str = "") -> str:
     return (
         f"SELECT {unit} AS unit, {extra}x.prompt AS prompt, x.log_odds AS log_odds, "
         "y.log_odds AS subtracted, x.log_odds - y.log_odds AS value "
-        "FROM decisions AS x JOIN decisions AS y ON x.prompt = y.prompt "
-        f"{{joined}} WHERE x.agent = {text(first)} AND y.agent = {text(second)}"
+        f"FROM (SELECT prompt, log_odds FROM decisions WHERE agent = {text(first)}) AS x "
+        f"JOIN (SELECT prompt, log_odds FROM decisions WHERE agent = {text(second)}) AS y "
+        "ON x.prompt = y.prompt {joined}"
     )
 
 
@@ -62,7 +63,7 @@ def log_odds_difference(first: str, second: str, family: str, labels: str | None
     """Log-odds of one agent minus another's, under one label assignment or all."""
     of = f"JOIN {asked('decisions', family)} AS asked ON x.prompt = asked.prompt"
     rows = _decided(first, second, "asked.scenario").format(joined=of)
-    return layered(rows if labels is None else f"{rows} AND asked.labels = {text(labels)}")
+    return layered(rows if labels is None else f"{rows} WHERE asked.labels = {text(labels)}")
 
 
 def weakest_assignment(
@@ -72,7 +73,7 @@ def weakest_assignment(
     of = f"JOIN {asked('decisions', family)} AS asked ON x.prompt = asked.prompt"
     rows = _decided(first, second, "asked.scenario", "asked.labels AS labels, ").format(joined=of)
     return layered(
-        f"{rows} AND asked.labels IN ({listed(labels)})",
+        f"{rows} WHERE asked.labels IN ({listed(labels)})",
         "SELECT unit, labels, AVG(value) AS value FROM evidence_rows GROUP BY unit, labels",
         f"SELECT MIN({direction} * change) AS estimate FROM "
         "(SELECT labels, AVG(value) AS change FROM unit_means GROUP BY labels)",
@@ -111,24 +112,28 @@ def _of_seeds(base: str, agents: Sequence[str], family: str, rewards: Sequence[s
         f"SELECT {seed} AS unit, agents.reward AS reward, x.agent AS agent, "
         "asked.scenario AS scenario, x.prompt AS prompt, x.log_odds AS log_odds, "
         "y.log_odds AS subtracted, x.log_odds - y.log_odds AS value "
-        "FROM decisions AS x JOIN decisions AS y ON x.prompt = y.prompt "
+        "FROM (SELECT agent, prompt, log_odds FROM decisions "
+        f"WHERE agent IN ({listed(agents)})) AS x "
+        f"JOIN (SELECT prompt, log_odds FROM decisions WHERE agent = {text(base)}) AS y "
+        "ON x.prompt = y.prompt "
         f"JOIN {asked('decisions', family)} AS asked ON x.prompt = asked.prompt "
-        f"JOIN agents ON x.agent = agents.agent WHERE agents.reward IN ({listed(rewards)}) "
-        f"AND x.agent IN ({listed(agents)}) AND y.agent = {text(base)}"
+        f"JOIN agents ON x.agent = agents.agent WHERE agents.reward IN ({listed(rewards)})"
     )
 
 
 def contribution_difference(first: str, second: str, site: str, token: int, family: str) -> str:
     """Contribution of a site in one agent minus that in another."""
-    same = "x.prompt = y.prompt AND x.site = y.site AND x.token = y.token AND x.part = y.part"
+    one, two = (
+        f"(SELECT prompt, site, contribution FROM attribution WHERE agent = {text(agent)} "
+        f"AND site = {text(site)} AND token = {token} AND part = 'whole')"
+        for agent in (first, second)
+    )
     return layered(
         "SELECT asked.scenario AS unit, x.prompt AS prompt, x.site AS site, "
         "x.contribution AS contribution, y.contribution AS subtracted, "
-        "x.contribution - y.contribution AS value FROM attribution AS x "
-        f"JOIN attribution AS y ON {same} "
-        f"JOIN {asked('attribution', family)} AS asked ON x.prompt = asked.prompt "
-        f"WHERE x.agent = {text(first)} AND y.agent = {text(second)} AND x.site = {text(site)} "
-        f"AND x.token = {token} AND x.part = 'whole'"
+        f"x.contribution - y.contribution AS value FROM {one} AS x "
+        f"JOIN {two} AS y ON x.prompt = y.prompt "
+        f"JOIN {asked('attribution', family)} AS asked ON x.prompt = asked.prompt"
     )
 
 
@@ -157,13 +162,16 @@ def patch_effect(sweep: tuple[str, str, str, str], site: str, family: str) -> st
 def both_ways(sweep: tuple[str, str, str, str], site: str, family: str, sign: str) -> str:
     """(A - B)/2 for sign ``-``, (A + B)/2 for ``+``; A is the sweep, B the reverse one."""
     source, target, positions, write = sweep
+    one, two = (
+        f"(SELECT prompt, site, effect FROM patching WHERE {sweep_of(*pair, positions, write)} "
+        f"AND site = {text(site)})"
+        for pair in ((source, target), (target, source))
+    )
     return layered(
         "SELECT asked.scenario AS unit, a.prompt AS prompt, a.site AS site, a.effect AS effect, "
-        f"b.effect AS reverse_effect, (a.effect {sign} b.effect) / 2 AS value FROM patching AS a "
-        "JOIN patching AS b ON a.prompt = b.prompt AND a.site = b.site "
-        f"JOIN {asked('patching', family)} AS asked ON a.prompt = asked.prompt "
-        f"WHERE {sweep_of(source, target, positions, write, 'a')} "
-        f"AND {sweep_of(target, source, positions, write, 'b')} AND a.site = {text(site)}"
+        f"b.effect AS reverse_effect, (a.effect {sign} b.effect) / 2 AS value FROM {one} AS a "
+        f"JOIN {two} AS b ON a.prompt = b.prompt "
+        f"JOIN {asked('patching', family)} AS asked ON a.prompt = asked.prompt"
     )
 
 
@@ -229,7 +237,7 @@ def change_over_texts(first: str, second: str, families: Sequence[str]) -> str:
     """Log-odds of one agent minus another's, mean over the texts of some families."""
     of = "JOIN prompts ON x.prompt = prompts.prompt"
     rows = _decided(first, second, "prompts.template").format(joined=of)
-    return layered(f"{rows} AND prompts.family IN ({listed(families)})")
+    return layered(f"{rows} WHERE prompts.family IN ({listed(families)})")
 
 
 def undefined_log_odds(agent: str) -> str:
