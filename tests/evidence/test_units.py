@@ -1,11 +1,14 @@
 """From rows to units: repeated rows and cloned prompts add no weight."""
 
 import numpy as np
+import planted
 import polars as pl
 import pytest
 import synthetic
 
 from moralscope.core.errors import TableError
+from moralscope.evidence.claims import make_claims
+from moralscope.evidence.gates.judging import judge_gates
 from moralscope.evidence.units import checked, collapse_rows, collapsed_prompts, matrix, on_family
 
 
@@ -89,3 +92,32 @@ def test_of_the_copies_one_that_was_measured_is_kept(sound: synthetic.Tables) ->
     rows = on_family(measured, tables["prompts"], "clusters")
     assert "s0w11" in rows["prompt"].to_list()
     assert "s0w12" not in rows["prompt"].to_list()
+
+
+def test_a_cloned_text_adds_no_unit_to_any_claim() -> None:
+    """One of eight texts again under another name, with its answers: nothing may change."""
+    tables = planted.build(
+        {"base": lambda *_: 0.0, "a": lambda _, cell: 1.0 if cell[0] == "C" else -0.5}
+    )
+    name = pl.col("prompt")
+    copied = tables["prompts"].filter(pl.col("template") == "w3")
+    answers = tables["decisions"].filter(name.is_in(copied.get_column("prompt").to_list()))
+    again = {
+        **tables,
+        "prompts": pl.concat(
+            [tables["prompts"], copied.with_columns(template=pl.lit("w99"), prompt="z" + name)]
+        ),
+        "decisions": pl.concat([tables["decisions"], answers.with_columns(prompt="z" + name)]),
+    }
+    assert again["decisions"].height > tables["decisions"].height
+    told = ["id", "n_units", "p_adjusted", "verdict"]
+    before, after = make_claims(tables, draws=99), make_claims(again, draws=99)
+    assert after.select(told).equals(before.select(told))
+    for column in ("estimate", "low", "high"):
+        assert after[column].to_list() == pytest.approx(
+            before[column].to_list(), rel=1e-9, nan_ok=True
+        )
+    context = pl.SQLContext({**again, "gates": judge_gates(again)})
+    for row in after.filter(pl.col("estimate").is_not_null()).iter_rows(named=True):
+        found = context.execute(row["query"]).collect().get_column("estimate")[0]
+        assert found == pytest.approx(row["estimate"], rel=1e-9, abs=1e-12), row["id"]

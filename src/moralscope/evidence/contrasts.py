@@ -24,7 +24,7 @@ and left out.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import polars as pl
@@ -32,6 +32,7 @@ import polars as pl
 from moralscope.core.errors import TableError
 from moralscope.evidence.findings.queries import text
 from moralscope.evidence.statistics.resampling import Array
+from moralscope.evidence.units import collapsed_prompts
 
 STATES = ("CC", "CD", "DC", "DD")
 SITUATIONS = ("CC_continue", "CC_temptation", "CD_punished", "DC_exploited", "DD_trapped")
@@ -127,6 +128,13 @@ OF_SITUATIONS: tuple[Contrast, ...] = (
 """Contrasts between the situations of the family ``scenarios``."""
 
 
+COUNTED_ONCE = (
+    "prompts.prompt IN (SELECT MIN(prompt) FROM prompts "
+    "GROUP BY scenario, family, sha256, positive, negative)"
+)
+"""SQL condition that leaves copies of a prompt out, as ``units.collapsed_prompts`` does."""
+
+
 @dataclass(frozen=True, eq=False)
 class Design:
     """One family in one game, and what its units are.
@@ -157,15 +165,17 @@ class Design:
 def designs(prompts: pl.DataFrame) -> Iterator[Design]:
     """The families in which contrasts can be formed, from a ``prompts`` table.
 
-    A unit that lacks one of the states is no unit; a family without two cells has no design.
+    A unit that lacks one of the states is no unit; a family without two cells has no design. Copies
+    of a prompt count once, so that a text under two names is one unit.
     """
-    stated = prompts.with_columns(cell=pl.col("own_previous") + pl.col("opponent_previous"))
-    for family, game in prompts.select("family", "game").unique(maintain_order=True).iter_rows():
+    kept, copies = collapsed_prompts(prompts)
+    once = f" AND {COUNTED_ONCE}" if copies else ""
+    stated = kept.with_columns(cell=pl.col("own_previous") + pl.col("opponent_previous"))
+    for family, game in kept.select("family", "game").unique(maintain_order=True).iter_rows():
         if family in CONTROL_FAMILIES:
             continue
         rows = stated.filter(pl.col("family") == family, pl.col("game") == game)
-        of_game = f"prompts.game = {text(game)}"
-        of_family = f"{of_game} AND prompts.family = {text(family)}"
+        of_family = f"prompts.game = {text(game)} AND prompts.family = {text(family)}{once}"
         if family == "scenarios":
             named = rows.with_columns(cell=pl.col("scenario"), place=pl.col("template"))
             told = named.filter(pl.col("cell").is_in(SITUATIONS))
@@ -173,14 +183,14 @@ def designs(prompts: pl.DataFrame) -> Iterator[Design]:
                 yield _design((family, game), "texts", OF_SITUATIONS, told, of_family)
         elif family == "structured":
             shown = pl.format("{} o{}a{}", "labels", "option_order", "answer_order")
-            kept = rows.filter(pl.col("table_order").is_in(_ORIGINAL))
-            asked = _complete(kept.with_columns(place=shown))
+            written = rows.filter(pl.col("table_order").is_in(_ORIGINAL))
+            asked = _complete(written.with_columns(place=shown))
             if asked.height:
                 yield _design((family, game), "presentations", OF_STATES, asked, of_family)
         else:
             found = _worded(stated, rows, family, game)
             if found is not None:
-                yield found
+                yield replace(found, where=f"{found.where}{once}")
 
 
 def _design(

@@ -31,6 +31,7 @@ from moralscope.core.errors import ConfigError, TableError
 from moralscope.evidence.statistics.bounded import bounded_interval, bounded_tail
 from moralscope.evidence.statistics.intervals import Interval, standard_error, t_upper_tail
 from moralscope.evidence.statistics.resampling import Array
+from moralscope.evidence.units import on_family
 
 MARGIN = 0.01
 """Nats. Two agents that choose the same option with probability .43 and .57 lie this far apart, and
@@ -75,10 +76,8 @@ def divergences(
     Raises:
         TableError: the agents were not measured on the same prompts of the family.
     """
-    asked = prompts.filter(pl.col("family") == family).select("prompt", place="scenario")
-    rows = decisions.filter(pl.col("agent").is_in(list(agents))).join(
-        asked, on="prompt", how="inner", maintain_order="left"
-    )
+    answered = decisions.filter(pl.col("agent").is_in(list(agents)))
+    rows = on_family(answered, prompts, family).rename({"scenario": "place"})
     first = rows.filter(pl.col("agent") == agents[0])
     names = first.get_column("prompt")
     answers = np.stack([_answers(rows, agent, agents[0], names) for agent in agents])

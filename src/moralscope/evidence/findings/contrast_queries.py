@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from moralscope.evidence.contrasts import Contrast, Design
-from moralscope.evidence.findings.queries import layered, listed, text
+from moralscope.evidence.findings.queries import asked, layered, listed, text
 
 _OF_STATE = "prompts.own_previous || prompts.opponent_previous"
 _TEXTS = (
@@ -85,9 +85,8 @@ def _rows(design: Design, agent: str, other: str | None) -> str:
 def divergence(first: str, second: str, family: str) -> str:
     """Mean Jensen-Shannon divergence of two agents."""
     return layered(
-        f"SELECT prompts.scenario AS unit, x.prompt AS prompt, {_divergence()} AS value {_pairs()} "
-        f"WHERE x.agent = {text(first)} AND y.agent = {text(second)} "
-        f"AND prompts.family = {text(family)}"
+        f"SELECT asked.scenario AS unit, x.prompt AS prompt, {_divergence()} AS value "
+        f"{_pairs(family)} WHERE x.agent = {text(first)} AND y.agent = {text(second)}"
     )
 
 
@@ -95,10 +94,9 @@ def largest_divergence(agents: Sequence[str], family: str) -> str:
     """The largest mean divergence of any two of these agents."""
     named = listed(agents)
     return layered(
-        "SELECT prompts.scenario AS unit, x.agent AS agent, y.agent AS other, x.prompt AS prompt, "
-        f"{_divergence()} AS value {_pairs()} "
-        f"WHERE x.agent IN ({named}) AND y.agent IN ({named}) AND x.agent < y.agent "
-        f"AND prompts.family = {text(family)}",
+        "SELECT asked.scenario AS unit, x.agent AS agent, y.agent AS other, x.prompt AS prompt, "
+        f"{_divergence()} AS value {_pairs(family)} "
+        f"WHERE x.agent IN ({named}) AND y.agent IN ({named}) AND x.agent < y.agent",
         "SELECT unit, agent, other, AVG(value) AS value FROM evidence_rows "
         "GROUP BY unit, agent, other",
         "SELECT MAX(value) AS estimate FROM "
@@ -106,10 +104,10 @@ def largest_divergence(agents: Sequence[str], family: str) -> str:
     )
 
 
-def _pairs() -> str:
+def _pairs(family: str) -> str:
     return (
         "FROM decisions AS x JOIN decisions AS y ON x.prompt = y.prompt "
-        "JOIN prompts ON x.prompt = prompts.prompt"
+        f"JOIN {asked('decisions', family)} AS asked ON x.prompt = asked.prompt"
     )
 
 

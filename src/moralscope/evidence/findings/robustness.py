@@ -44,7 +44,7 @@ from moralscope.evidence.statistics.intervals import (
     standard_error,
 )
 from moralscope.evidence.statistics.resampling import Array, max_t
-from moralscope.evidence.units import Units, matrix, paired
+from moralscope.evidence.units import Units, collapsed_prompts, matrix, paired
 
 TEXTS = ("structured", "wordings")
 """Families whose texts tell the whole game, and so are asked under both label assignments."""
@@ -201,7 +201,8 @@ def _family_findings(setting: Setting) -> Iterator[Finding]:
 
 def _scored(setting: Setting, agents: Sequence[str]) -> pl.DataFrame:
     """Decisions of agents with log-odds everywhere, with the description of their prompts."""
-    described = setting.tables["prompts"].drop("game", "scenario")
+    # A text under two names is one text.
+    described = collapsed_prompts(setting.tables["prompts"])[0].drop("game", "scenario")
     rows = (
         setting.tables["decisions"]
         .filter(pl.col("agent").is_in(list(agents)))
