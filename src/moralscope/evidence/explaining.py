@@ -195,7 +195,7 @@ def gates_shown(text: str, gates: pl.DataFrame) -> tuple[GateShown, ...]:
     found: list[GateShown] = []
     for said in re.finditer(
         r"(?:^|; )(?P<gate>[a-z -]+) \((?P<subject>.*?)\): "
-        r"(?P<result>passed|failed|not available)(?=; |$)",
+        r"(?P<result>passed|failed|not available)(?=; [a-z -]+ \(|$)",
         text,
         re.DOTALL,
     ):
