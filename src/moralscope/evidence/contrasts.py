@@ -30,7 +30,7 @@ import numpy as np
 import polars as pl
 
 from moralscope.core.errors import TableError
-from moralscope.evidence.findings.queries import text
+from moralscope.evidence.findings.queries import COUNTED_ONCE, text
 from moralscope.evidence.statistics.resampling import Array
 from moralscope.evidence.units import collapsed_prompts
 
@@ -126,13 +126,6 @@ OF_SITUATIONS: tuple[Contrast, ...] = (
     _situation("repair_over_deadlock", "DC_exploited", "DD_trapped", _EXPLOITED, _BOTH_D),
 )
 """Contrasts between the situations of the family ``scenarios``."""
-
-
-COUNTED_ONCE = (
-    "prompts.prompt IN (SELECT MIN(prompt) FROM prompts "
-    "GROUP BY scenario, family, sha256, positive, negative)"
-)
-"""SQL condition that leaves copies of a prompt out, as ``units.collapsed_prompts`` does."""
 
 
 @dataclass(frozen=True, eq=False)

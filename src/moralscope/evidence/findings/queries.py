@@ -22,6 +22,11 @@ from collections.abc import Sequence
 MEANS = "SELECT unit, AVG(value) AS value FROM evidence_rows GROUP BY unit"
 _ORDER = "COALESCE(' ' || table_order, '')"
 ESTIMATE = "SELECT AVG(value) AS estimate FROM unit_means"
+COUNTED_ONCE = (
+    "prompts.prompt IN (SELECT MIN(prompt) FROM prompts "
+    "GROUP BY scenario, family, sha256, positive, negative)"
+)
+"""Condition that leaves copies of a prompt out, as ``units.collapsed_prompts`` does."""
 
 
 def text(value: str) -> str:
@@ -237,7 +242,7 @@ def change_over_texts(first: str, second: str, families: Sequence[str]) -> str:
     """Log-odds of one agent minus another's, mean over the texts of some families."""
     of = "JOIN prompts ON x.prompt = prompts.prompt"
     rows = _decided(first, second, "prompts.template").format(joined=of)
-    return layered(f"{rows} WHERE prompts.family IN ({listed(families)})")
+    return layered(f"{rows} WHERE prompts.family IN ({listed(families)}) AND {COUNTED_ONCE}")
 
 
 def undefined_log_odds(agent: str) -> str:
