@@ -17,6 +17,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 import polars as pl
 
+from moralscope.evidence.controls.gates import change_controls
 from moralscope.evidence.designs import base_of, trained_agents
 from moralscope.evidence.findings import queries
 from moralscope.evidence.findings.wordings import disagreement
@@ -227,7 +228,8 @@ def _counted(tests: int, family: str) -> str:
 def behaviour_gates(setting: Setting, contrast: Contrast) -> list[tuple[str, str]]:
     """The gates that could explain a difference in log-odds, liveness apart.
 
-    Whether sampled answers agree with the log-odds counts where answers were sampled.
+    Whether sampled answers agree with the log-odds, and whether the test finds something where
+    nothing is, counts where it was judged.
     """
     agents = (contrast.first, contrast.second)
     agreement = [(AGREEMENT, subject_of(agent, "structured", "strict")) for agent in agents]
@@ -235,7 +237,7 @@ def behaviour_gates(setting: Setting, contrast: Contrast) -> list[tuple[str, str
         *(("resolution", agent) for agent in agents),
         *(("undefined values", agent) for agent in agents),
         ("duplicates", "scenarios"),
-        *(key for key in agreement if key in setting.gates),
+        *(key for key in (*agreement, *change_controls()) if key in setting.gates),
     ]
 
 

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 import numpy as np
 import polars as pl
 
+from moralscope.evidence.controls.gates import patching_controls
 from moralscope.evidence.findings import queries
 from moralscope.evidence.findings.sites import (
     blame_clones,
@@ -117,6 +118,7 @@ def consult_sweeps(setting: Setting, *found: Sweep) -> Consulted:
     """The gates behind a claim about one sweep or two."""
     agents = list(dict.fromkeys(agent for sweep in found for agent in sweep.key[:2]))
     pairs = [f"write-all {sweep.key[0]}>{sweep.key[1]}" for sweep in found]
+    controls = patching_controls([(sweep.name, *sweep.key[:2]) for sweep in found])
     return consult(
         setting,
         agents,
@@ -125,6 +127,7 @@ def consult_sweeps(setting: Setting, *found: Sweep) -> Consulted:
             *(("noise floor", pair) for pair in pairs),
             *(("position", f"patching {sweep.name}") for sweep in found),
             ("duplicates", "scenarios"),
+            *(key for key in controls if key in setting.gates),
         ],
         shown=[(gate, f"patching {sweep.name}") for sweep in found for gate in SITE_GATES],
     )
