@@ -58,7 +58,8 @@ class InnerSource:
 
 
 def _listed(names: Sequence[str]) -> str:
-    return ", ".join(text(name) for name in names)
+    # A list must not be empty; no site and no agent has an empty name.
+    return ", ".join(text(name) for name in names) or "''"
 
 
 _UNIT_MEANS = "unit_means AS (SELECT unit, AVG(value) AS value FROM evidence_rows GROUP BY unit)"

@@ -120,8 +120,8 @@ def _answer(
     sites: list[str],
 ) -> Finding:
     every = _over(both, common)
-    sound = _over(both, sites) if len(sites) >= MIN_SITES else None
-    tested = None if sound is None else _associate(setting, hypothesis, both, sites)
+    sound = _over(both, sites)
+    tested = _associate(setting, hypothesis, both, sites) if len(sites) >= MIN_SITES else None
     consulted = _blamed(setting.alpha, both, every, sound, tested)
     n = min(len(one.units.names) for one in both)
     asserted, reported = said(hypothesis, _figures(both, every, sites, tested, n))
@@ -129,7 +129,7 @@ def _answer(
     missing = (
         f"{plural(len(sites), 'distinct site')} remain, and a correlation over fewer than "
         f"{MIN_SITES} says nothing; measure more sites."
-        if sound is None
+        if len(sites) < MIN_SITES
         else "one analysis is the same at every site, and has no correlation."
     )
     return Finding(
@@ -164,7 +164,7 @@ def _blamed(
     alpha: float,
     both: tuple[Profile, Profile],
     every: _Over,
-    sound: _Over | None,
+    sound: _Over,
     tested: Association | None,
 ) -> Consulted:
     """The gates of both analyses, and what makes an artefact of a printed correlation."""
@@ -182,7 +182,8 @@ def _blamed(
         subjects=tuple(dict.fromkeys([*first.subjects, *second.subjects])),
     )
     reasons: list[str] = []
-    if sound is not None and (degenerate(sound.first) or degenerate(sound.second)):
+    enough = len(sound.sites) >= MIN_SITES
+    if enough and (degenerate(sound.first) or degenerate(sound.second)):
         reasons.append(
             "degenerate correlations: one analysis takes fewer than four different values over the "
             "sites, and such columns correlate with anything."
@@ -196,9 +197,9 @@ def _blamed(
     return blame(merged, *reasons)
 
 
-def _inflated(alpha: float, every: _Over, sound: _Over | None, tested: Association | None) -> str:
+def _inflated(alpha: float, every: _Over, sound: _Over, tested: Association | None) -> str:
     """Whether copies and rounded columns make the printed correlation; empty where they do not."""
-    removed = len(every.sites) - (0 if sound is None else len(sound.sites))
+    removed = len(every.sites) - len(sound.sites)
     r = every.r
     if not removed or r is None:
         return ""
@@ -210,7 +211,7 @@ def _inflated(alpha: float, every: _Over, sound: _Over | None, tested: Associati
     return (
         f"duplicates: r = {r:+.2f} over {len(every.sites)} columns counts {removed} that repeat "
         f"another, are dead or vary by rounding; over the "
-        f"{0 if sound is None else len(sound.sites)} distinct ones it is "
+        f"{len(sound.sites)} distinct ones it is "
         f"{'undefined' if tested is None else f'{tested.r:+.2f} ({probability(tested.p)})'}."
     )
 
