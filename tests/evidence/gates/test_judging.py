@@ -38,6 +38,8 @@ def test_liveness_is_the_retention_slope(
     assert row["measured"] == pytest.approx(retained, abs=1e-4)
     assert row["passed"] is passed
     assert ("Dead or damaged" in str(row["advice"])) is not passed
+    assert ("merging into narrow weights such as bfloat16" in str(row["advice"])) is not passed
+    assert ("(90% are needed)" in str(row["advice"])) is not passed
     assert gate(synthetic.kill(sound, "game", retained), "liveness", "hybrid")["passed"] is True
 
 
@@ -264,6 +266,37 @@ def test_resolution_of_an_unknown_format_is_not_available(sound: synthetic.Table
     assert gate(quantised, "resolution", "patching game>utilitarian")["passed"] is None
     bare = {"attribution": sound["attribution"]}
     assert gate(bare, "resolution", "attribution game")["passed"] is None
+
+
+def test_rounding_shows_in_numbers_of_an_unknown_format(sound: synthetic.Tables) -> None:
+    """Log-odds and sizes of steps that only bfloat16 has, in tables that name no such format."""
+    quantised = {**sound, "agents": sound["agents"].with_columns(dtype=pl.lit("int4"))}
+    two_values = pl.when(pl.col("prompt") == "s0w01").then(1.0078125).otherwise(1.0)
+    rounded = synthetic.set_values(
+        quantised, "attribution", pl.col("site") == "L0.h0", contribution=two_values
+    )
+    row = gate(rounded, "resolution", "attribution game")
+    assert (row["measured"], row["passed"]) == (1.0, False)
+    steps = 8.0 + (pl.col("prompt").hash(3) % 5).cast(pl.Float64) * 2.0**-4
+    coarse = synthetic.set_values(quantised, "decisions", pl.col("agent") == "game", log_odds=steps)
+    row = gate(coarse, "resolution", "game")
+    assert row["passed"] is False
+    assert "(7 mantissa bits)" in str(row["advice"])
+
+
+def test_patches_without_their_log_odds_are_judged_by_their_effects(
+    sound: synthetic.Tables,
+) -> None:
+    bare = sound["patching"].with_columns(
+        baseline_log_odds=pl.lit(None, pl.Float64), patched_log_odds=pl.lit(None, pl.Float64)
+    )
+    row = gate({**sound, "patching": bare}, "resolution", "patching game>utilitarian")
+    assert (row["measured"], row["passed"]) == (0.0, True)
+    rounded = synthetic.set_values(
+        {"patching": bare}, "patching", pl.col("site") == "L0.h0", effect=pl.lit(0.5)
+    )
+    row = gate({**sound, **rounded}, "resolution", "patching game>utilitarian")
+    assert (row["measured"], row["passed"]) == (1.0, False)
 
 
 def test_single_answer_tokens_need_no_sum(sound: synthetic.Tables) -> None:

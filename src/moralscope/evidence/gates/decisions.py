@@ -13,6 +13,7 @@ import polars as pl
 
 from moralscope.evidence.gates.gate import Gate, not_available
 from moralscope.evidence.gates.site_quality import (
+    MANTISSA_BITS,
     MIN_DISTINCT,
     MIN_STEPS,
     mantissa_bits,
@@ -53,14 +54,14 @@ def _undefined(agent: str, log_odds: pl.Series) -> Gate:
 def _resolution(agent: str, dtype: str, log_odds: pl.Series) -> Gate:
     values = log_odds.drop_nulls().to_numpy()[:, None]
     bits = mantissa_bits(dtype)
-    if bits is None or len(values) < MIN_DISTINCT:
-        reason = (
-            f"the resolution of dtype {dtype} is not known."
-            if bits is None
-            else f"{len(values)} log-odds, {MIN_DISTINCT} or more are needed."
-        )
+    if len(values) < MIN_DISTINCT:
+        reason = f"{len(values)} log-odds, {MIN_DISTINCT} or more are needed."
         return not_available("resolution", agent, MIN_STEPS, reason)
-    found = resolution(values, values, bits)
+    found = resolution(values, values, MANTISSA_BITS["float64"] if bits is None else bits)
+    if bits is None and found.resolved[0]:
+        # The numbers themselves show no rounding, but it may have happened before.
+        reason = f"the resolution of dtype {dtype} is not known; give the one that was computed in."
+        return not_available("resolution", agent, MIN_STEPS, reason)
     steps, distinct = float(found.steps[0]), int(found.values[0])
     passed = found.resolved[0]
     what = f"Log-odds vary by {steps:.3g} units in the last place ({found.bits} mantissa bits)"

@@ -113,10 +113,14 @@ def attribution_results(tables: Tables, agent: str) -> SiteResults:
 
 
 def patching_results(tables: Tables, name: str, target: str, rows: pl.DataFrame) -> SiteResults:
-    """One sweep without its full swap. Rounding happens in the patched log-odds."""
+    """One sweep without its full swap.
+
+    Rounding happens in the patched log-odds; where they were not recorded, the effects stand in.
+    """
     single = rows.filter(pl.col("site") != "all")
     effect = matrix(single, "prompt", "site", "effect")
-    stored = matrix(single, "prompt", "site", "patched_log_odds")
+    recorded = single.get_column("patched_log_odds").null_count() == 0
+    stored = matrix(single, "prompt", "site", "patched_log_odds") if recorded else effect
     return SiteResults(
         f"patching {name}", _bits(tables, target), effect.columns, effect.values, stored.values
     )
@@ -148,11 +152,15 @@ def _bits(tables: Tables, agent: str) -> int | None:
 
 
 def faults(results: SiteResults) -> SiteFaults:
-    """Which sites of a sweep are clones, dead or unresolved."""
+    """Which sites of a sweep are clones, dead or unresolved.
+
+    Where the format is not known, the numbers alone show whether they were rounded.
+    """
     groups = distinct_columns(results.values)
     rounded: frozenset[str] = frozenset()
-    if results.bits is not None and len(results.values) >= MIN_DISTINCT:
-        found = resolution(results.values, results.stored, results.bits)
+    if len(results.values) >= MIN_DISTINCT:
+        bits = MANTISSA_BITS["float64"] if results.bits is None else results.bits
+        found = resolution(results.values, results.stored, bits)
         rounded = frozenset(
             site
             for index, (site, good) in enumerate(zip(results.sites, found.resolved, strict=True))
@@ -216,7 +224,7 @@ def _copies(results: SiteResults, found: SiteFaults) -> Iterator[Row]:
 
 def _judge_resolution(results: SiteResults, found: SiteFaults, alive: int) -> Row:
     subject = ("resolution", results.subject)
-    if results.bits is None:
+    if results.bits is None and not found.rounded:
         return _row(
             subject,
             None,
