@@ -126,9 +126,9 @@ def matrix(frame: pl.DataFrame, unit: str, column: str, value: str) -> Units:
     means = frame.group_by(unit, column, maintain_order=True).agg(pl.col(value).mean())
     wide = means.pivot(on=column, index=unit, values=value, maintain_order=True)
     columns = [name for name in wide.columns if name != unit]
-    for name in columns:
-        missing = wide.filter(pl.col(name).is_null()).get_column(unit).to_list()
-        if missing:
+    for name, gaps in zip(columns, wide.select(columns).null_count().row(0), strict=True):
+        if gaps:
+            missing = wide.filter(pl.col(name).is_null()).get_column(unit).to_list()
             raise TableError(
                 f"{name!r} was not measured on every {unit}",
                 seen=f"{len(missing)} missing, such as {missing[0]!r}",
