@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import subprocess
 import sys
 from pathlib import Path
 
@@ -138,6 +139,19 @@ def test_bad_input_is_refused(
     assert main(["claims", str(run), *arguments]) == 2
     assert message in capsys.readouterr().err
     assert not (run / "explained").exists()
+
+
+def test_claims_need_no_model_stack(run: Path) -> None:
+    code = (
+        "import sys\n"
+        "for name in ('torch', 'transformers', 'peft', 'safetensors'):\n"
+        "    sys.modules[name] = None\n"
+        "from moralscope.cli.main import main\n"
+        f"sys.exit(main(['claims', {str(run)!r}, '--explain', {CHANGE!r}]))\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert "Recomputed: 80 rows in 20 units" in done.stdout
 
 
 def test_a_folder_without_claims_is_refused(
