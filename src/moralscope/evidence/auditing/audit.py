@@ -21,7 +21,8 @@ from moralscope.core.progress import Progress, ProgressEvent, silent
 from moralscope.core.tables import write_table
 from moralscope.evidence.auditing.coverage import coverage_table
 from moralscope.evidence.auditing.folder import files_in
-from moralscope.evidence.auditing.judging import Judge, Judged, judge
+from moralscope.evidence.auditing.judging import Judged, judge
+from moralscope.evidence.auditing.measuring import Judge
 from moralscope.evidence.auditing.normalising import Normalised, normalise
 from moralscope.evidence.auditing.settings import SETTINGS, AuditSettings, read_settings
 
@@ -88,16 +89,17 @@ def audit(
     seconds = time.monotonic() - start
     write_json(out / "manifest.json", _manifest(folder, out, known, source, (level, seed, seconds)))
     return Audit(
-        judged.gates, judged.claims, judged.hypotheses, coverage,
+        judged.measured.gates, judged.claims, judged.hypotheses, coverage,
         sum(known.rows.values()), seconds,
     )  # fmt: skip
 
 
 def _write(out: Path, judged: Judged, coverage: pl.DataFrame) -> None:
     tables = {
-        "gates": judged.gates,
+        "gates": judged.measured.gates,
         "claims": judged.claims,
-        "design": judged.design,
+        "design": judged.measured.design,
+        "control_results": judged.measured.control_results,
         "hypotheses": judged.hypotheses,
         "coverage": coverage,
     }

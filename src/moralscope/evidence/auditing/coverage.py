@@ -13,9 +13,10 @@ from dataclasses import dataclass
 import polars as pl
 
 from moralscope.core.tables import from_rows
-from moralscope.evidence.auditing.judging import IN_PARTS, WHOLE, Judged
+from moralscope.evidence.auditing.judging import Judged
 from moralscope.evidence.auditing.layouts import LAYOUTS, layout_of
 from moralscope.evidence.auditing.normalising import Normalised, needs_of
+from moralscope.evidence.auditing.parts import IN_PARTS, WHOLE
 
 Row = dict[str, object]
 
