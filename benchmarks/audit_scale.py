@@ -27,24 +27,27 @@ SITES = [
     "all",
 ]
 SCENARIOS = 52
+FEW_ROWS = 500_000
+"""Up to so many rows, there are two agents."""
 
 
 def write_study(folder: Path, rows: int, form: str) -> int:
     """Tables of about ``rows`` rows, patches above all; returns how many there are."""
     rng = np.random.default_rng(0)
-    pairs = list(itertools.permutations(AGENTS, 2))
+    agents = AGENTS if rows > FEW_ROWS else AGENTS[:2]
+    pairs = list(itertools.permutations(agents, 2))
     per_scenario = max(1, round(rows / (len(pairs) * len(SITES) * SCENARIOS)))
     prompts = [f"s{s}v{v}" for s in range(SCENARIOS) for v in range(per_scenario)]
     scenario = np.repeat(np.arange(SCENARIOS), per_scenario)
     pl.DataFrame({"prompt": prompts, "scenario": [f"s{s}" for s in scenario]}).write_csv(
         folder / "prompts.csv"
     )
-    log_odds = {agent: rng.normal(size=len(prompts)) for agent in AGENTS}
+    log_odds = {agent: rng.normal(size=len(prompts)) for agent in agents}
     pl.concat(
         pl.DataFrame({"prompt": prompts, "log_odds": log_odds[agent]}).select(
             pl.lit(agent).alias("agent"), "prompt", "log_odds"
         )
-        for agent in AGENTS
+        for agent in agents
     ).write_csv(folder / "decisions.csv")
     written = 0
     for source, target in pairs:
@@ -66,7 +69,7 @@ def write_study(folder: Path, rows: int, form: str) -> int:
         else:
             sweep.write_parquet(path.with_suffix(".parquet"))
         written += sweep.height
-    return written + len(prompts) * (1 + len(AGENTS))
+    return written + len(prompts) * (1 + len(agents))
 
 
 def measure(rows: int, form: str) -> dict[str, object]:
@@ -79,13 +82,14 @@ def measure(rows: int, form: str) -> dict[str, object]:
         command = [sys.executable, "-m", "moralscope", "audit", str(folder)]
         subprocess.run([*command, "--out", str(Path(name) / "out")], check=True)
         seconds = time.perf_counter() - start
-        peak = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss
+        used = resource.getrusage(resource.RUSAGE_CHILDREN)
         claims = pl.read_parquet(Path(name) / "out" / "tables" / "claims.parquet").height
     return {
         "rows": written,
         "form": form,
         "seconds": round(seconds, 1),
-        "peak_memory_gib": round(peak / 2**20, 2),  # kibibytes on Linux
+        "cpu_seconds": round(used.ru_utime + used.ru_stime, 1),
+        "peak_memory_gib": round(used.ru_maxrss / 2**20, 2),  # kibibytes on Linux
         "claims": claims,
     }
 
