@@ -13,7 +13,14 @@ from dataclasses import replace
 import polars as pl
 
 from moralscope.core.errors import ConfigError
-from moralscope.evidence.contrasts import Design, designs, measure, scored_agents
+from moralscope.evidence.contrasts import (
+    OF_SITUATIONS,
+    OF_STATES,
+    Design,
+    designs,
+    measure,
+    scored_agents,
+)
 from moralscope.evidence.designs import MIN_SEEDS, RewardDesign, base_of, reward_designs
 from moralscope.evidence.findings.behaviour import (
     Behaviour,
@@ -194,6 +201,8 @@ def contrast(setting: Setting, hypothesis: Hypothesis) -> Finding:
     if mute:
         return untested(setting, hypothesis, f"{mute[0]} has no log-odds.")
     design = _design_of(setting, hypothesis)
+    if isinstance(design, str):
+        return untested(setting, hypothesis, design)
     kind = next(c for c in design.contrasts if c.name == hypothesis.contrast)
     measured = measure(design, decisions, hypothesis.agents)
     if measured is None:
@@ -227,11 +236,11 @@ def _spread(case: Case, value: float | None) -> Spread | None:
     return spread if same else None
 
 
-def _design_of(setting: Setting, hypothesis: Hypothesis) -> Design:
-    """The family and game in which a contrast is taken.
+def _design_of(setting: Setting, hypothesis: Hypothesis) -> Design | str:
+    """The family and game in which a contrast is taken; or why there is none.
 
     Raises:
-        ConfigError: no family of the prompts has it.
+        ConfigError: there is no such contrast, family or game.
     """
     every = [d for d in designs(setting.tables["prompts"]) if d.unit != "presentations"]
     places = {"family": [d.family for d in every], "game": [d.game for d in every]}
@@ -239,7 +248,7 @@ def _design_of(setting: Setting, hypothesis: Hypothesis) -> Design:
         wanted: str | None = getattr(hypothesis, key)
         if wanted is not None:
             require_known(hypothesis, key, [wanted], sorted(set(known)))
-    names = sorted({c.name for d in every for c in d.contrasts})
+    names = sorted({c.name for c in (*OF_STATES, *OF_SITUATIONS)})
     require_known(hypothesis, "contrast", [str(hypothesis.contrast)], names)
     fitting = [
         d
@@ -249,12 +258,9 @@ def _design_of(setting: Setting, hypothesis: Hypothesis) -> Design:
         and hypothesis.game in (None, d.game)
     ]
     if not fitting:
-        raise ConfigError(
-            f"Hypothesis {hypothesis.id!r} asks for a contrast that the prompts do not have",
-            seen=f"{hypothesis.contrast} in {hypothesis.family or 'any family'}, "
-            f"{hypothesis.game or 'any game'}",
-            allowed="; ".join(f"{d.family} in {d.game}" for d in every) or "no family of texts",
-            remedy="ask in the four memory-one states, or choose another family",
+        return (
+            f"no family of the prompts has the contrast {hypothesis.contrast}; it needs texts that "
+            "are asked in the four memory-one states, or the family scenarios."
         )
     return min(fitting, key=lambda d: _rank(d.family, _FAMILIES))
 
