@@ -1,7 +1,8 @@
 """The command ``moralscope``: one verb per task.
 
 Every command ends by saying where its result is. Exit codes: 0 done, 1 this machine lacks
-something (``doctor``), 2 something was wrong with what was asked, 130 interrupted.
+something (``doctor``) or a test misses its limit (``calibrate``), 2 something was wrong with what
+was asked, 130 interrupted.
 
 Help, and the answer to a misspelt command, must come at once: what a command needs is imported
 when it runs, never here.
