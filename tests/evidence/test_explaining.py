@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import inner_planted
 import numpy as np
 import polars as pl
 import pytest
@@ -11,7 +12,7 @@ import synthetic
 
 from moralscope.core.errors import EvidenceError
 from moralscope.core.tables import conform
-from moralscope.evidence.claims import make_claims
+from moralscope.evidence.claims import judge_findings, make_claims, setting_of
 from moralscope.evidence.explaining import (
     explain_claim,
     folder_name,
@@ -19,7 +20,11 @@ from moralscope.evidence.explaining import (
     layers_of,
     write_rows,
 )
+from moralscope.evidence.findings.wiring import wiring_findings
 from moralscope.evidence.gates.judging import judge_gates
+from moralscope.evidence.hypotheses.forms import FORMS
+from moralscope.evidence.hypotheses.grammar import Hypothesis, not_registered
+from moralscope.evidence.hypotheses.judging import hypothesis_findings
 
 Study = tuple[dict[str, pl.DataFrame], pl.DataFrame, pl.DataFrame]
 
@@ -95,6 +100,51 @@ def test_lazy_scans_give_the_same(study: Study, tmp_path: Path) -> None:
         assert lazy.agrees
         write_rows(lazy, tmp_path / "rows.parquet")
         assert pl.read_parquet(tmp_path / "rows.parquet").height == eager.n_rows
+
+
+PAIR = ["game", "utilitarian"]
+NAMED: tuple[dict[str, object], ...] = (
+    {"quantity": "change", "agents": ["game"], "direction": "above"},
+    {"quantity": "difference", "agents": PAIR, "margin": 1.0},
+    {"quantity": "reward_change", "rewards": ["game"], "direction": "above"},
+    {"quantity": "reward_difference", "rewards": PAIR, "direction": "above"},
+    {"quantity": "contrast", "agents": ["game"], "contrast": "guilt_effect", "direction": "below"},
+    {"quantity": "patch_effect", "agents": PAIR, "sites": ["L1.mlp", "L0.h1"],
+     "direction": "below"},
+    {"quantity": "symmetric_effect", "agents": PAIR, "sites": ["L1.mlp"], "direction": "below"},
+    {"quantity": "asymmetry", "agents": PAIR, "sites": ["L1.mlp"], "direction": "zero"},
+    {"quantity": "attribution_change", "agents": ["game"], "sites": ["L1.mlp"],
+     "direction": "below"},
+    {"quantity": "flips", "agents": PAIR, "direction": "above"},
+    {"quantity": "learned", "agents": ["game"], "learned": "move"},
+    {"quantity": "pathway_difference", "agents": PAIR, "sites": ["L0.h0", "L0.h1"],
+     "tables": ["norms"], "published": 0.5},
+    {"quantity": "significant_count", "agents": PAIR, "tables": ["patching"], "published": 3},
+    {"quantity": "similarity", "agents": PAIR, "tables": ["decisions"], "published": 0.9},
+    {"quantity": "asymmetry_share", "agents": PAIR, "published": 0.78},
+    {"quantity": "zero_flips", "agents": PAIR, "published": 0},
+    {"quantity": "analyses_correlation", "agents": PAIR, "tables": ["attribution", "patching"],
+     "published": 0.9},
+)  # fmt: skip
+
+
+def test_hypotheses_and_wiring_lead_to_their_rows_as_well(study: Study) -> None:
+    tables = {**study[0], "norms": conform("norms", inner_planted.tables()["norms"])}
+    said = [Hypothesis.model_validate({"id": str(n["quantity"]), **n}) for n in NAMED]
+    assert {n.quantity for n in said} == set(FORMS)
+    gates = judge_gates(tables)
+    setting = setting_of({**tables, "gates": gates}, draws=199)
+    findings = [
+        *hypothesis_findings(setting, not_registered(said, "by construction")),
+        *wiring_findings(setting),
+    ]
+    claims = judge_findings(setting, findings)
+    assert claims.height > len(said)
+    for name in claims.get_column("id"):
+        found = explain_claim(tables, claims, gates, name)
+        assert found.agrees, (name, found.recomputed, found.claim["estimate"])
+        assert found.n_rows > 0, name
+        assert found.claim["reason"], name
 
 
 def test_tables_that_changed_are_noticed(study: Study) -> None:

@@ -44,6 +44,10 @@ def layered(rows: str, means: str = MEANS, last: str = ESTIMATE) -> str:
     return f"WITH evidence_rows AS ({rows}), unit_means AS ({means}) {last}"
 
 
+NOTHING = layered("SELECT 'nothing' AS unit, CAST(NULL AS DOUBLE) AS value")
+"""What is recomputed where there is nothing to estimate: null."""
+
+
 def asked(table: str, family: str) -> str:
     """The prompts of a family that a table has rows on, copies of a text once."""
     return (

@@ -18,6 +18,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from moralscope.core.errors import ConfigError, nearest
+from moralscope.evidence.findings.queries import NOTHING
 from moralscope.evidence.hypotheses.grammar import Hypothesis, statement_of
 from moralscope.evidence.ledger import (
     CONFIRMED,
@@ -36,7 +37,6 @@ from moralscope.evidence.ledger import (
 from moralscope.evidence.statistics.intervals import standard_error, t_upper_tail
 from moralscope.evidence.statistics.resampling import Array
 
-NOTHING_TO_ESTIMATE = "SELECT CAST(NULL AS DOUBLE) AS estimate"
 _NAMING = ("agent", "source", "target", "agent_a", "agent_b")
 
 
@@ -249,7 +249,7 @@ def untested(setting: Setting, hypothesis: Hypothesis, reason: str) -> Finding:
         unit=hypothesis.form.unit,
         n=0,
         test="none",
-        query=NOTHING_TO_ESTIMATE,
+        query=NOTHING,
         consulted=consulted_about(setting, hypothesis.agents),
         missing=reason,
         hypothesis=Stated(OPEN),
