@@ -100,7 +100,7 @@ def test_no_tables_no_questions() -> None:
     assert design_table({"agents": synthetic.agents().head(1)}).is_empty()
 
 
-@pytest.mark.parametrize("seeds", [1, 3, 5, 7, 8])
+@pytest.mark.parametrize("seeds", [1, 4, 5, 7])
 def test_rewards_are_identified_where_claims_about_them_are(seeds: int) -> None:
     tables = synthetic.replicated(seeds, TWO)
     claims = {c["id"]: c for c in make_claims(tables, draws=99).iter_rows(named=True)}
@@ -181,6 +181,17 @@ def test_seeds_against_rewards_need_four(seeds: int, floor: float, identified: b
     assert found["floor"] == pytest.approx(floor, rel=1e-12)
     assert (found["needed"], found["identified"]) == (4, identified)
     assert ("4 seeds per reward would identify it" in found["sentence"]) is not identified
+
+
+def test_few_seeds_do_not_do_however_many_rewards_or_however_weak_the_level() -> None:
+    """Floors below the level are not enough: three seeds of four rewards, four of one at .2."""
+    found = row(synthetic.replicated(3, synthetic.EFFECTS), "seeds", "base")
+    ways = math.factorial(12) // math.factorial(3) ** 4
+    assert found["floor"] == pytest.approx(24 / ways, rel=1e-12)
+    assert found["identified"] is False
+    assert "3 of each reward or more: 4 or more are asked for" in found["sentence"]
+    alone = row(synthetic.replicated(4, {"game": 1.0}), "reward", "game", alpha=0.2)
+    assert (alone["floor"], alone["needed"], alone["identified"]) == (0.125, 5, False)
 
 
 def test_wordings_are_fixed_effects_until_six_were_asked() -> None:

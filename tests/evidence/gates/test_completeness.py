@@ -49,8 +49,9 @@ def test_a_difference_that_further_forms_may_explain_is_not_available(
     assert "which further forms or tokens of the options may explain" in str(row["advice"])
 
 
+@pytest.mark.parametrize("turned", [False, True])
 def test_the_last_depth_of_the_lens_is_the_logit_difference_itself(
-    sound: synthetic.Tables,
+    sound: synthetic.Tables, turned: bool
 ) -> None:
     """The same 5% fail where the whole is exact; earlier depths are not taken for it."""
     tables = foreign(sound, 1.05, token=0)
@@ -61,7 +62,8 @@ def test_the_last_depth_of_the_lens_is_the_logit_difference_itself(
         for a, p, x in whole
         for layer, sublayer in ((1, "mlp"), (-1, "embed"), (1, "attn"), (0, "mlp"))
     ]  # fmt: skip
-    row = gate({**tables, "lens": from_rows("lens", rows)}, "completeness", "game")
+    lens = from_rows("lens", rows[::-1] if turned else rows)
+    row = gate({**tables, "lens": lens}, "completeness", "game")
     assert row["passed"] is False
     assert "they miss the logit difference at the last depth of the lens" in str(row["advice"])
 

@@ -14,11 +14,11 @@ from moralscope.evidence.gates.interactions import norm_columns
 from moralscope.evidence.gates.judging import judge_gates
 
 Sites = dict[str, np.ndarray]
-NAMES = [f"s{s}w{w}1" for s in range(10) for w in range(2)]
+NAMES = [f"s{s}w{w}{labels}" for s in range(10) for w in range(2) for labels in "12"]
 
 
 def sizes(**planted: np.ndarray) -> Sites:
-    """Six components on twenty prompts in ten scenarios, all as they should be."""
+    """Six components on forty prompts in ten scenarios, all as they should be."""
     rng = np.random.default_rng(3)
     drawn: Sites = {f"L{k}.mlp": rng.normal(5.0, 1.0, len(NAMES)) for k in range(6)}
     return {**drawn, **{name.replace("_", "."): values for name, values in planted.items()}}
@@ -109,32 +109,38 @@ def test_two_valued_columns_with_a_correlation_of_one_are_degenerate() -> None:
 
 
 def test_a_column_that_one_scenario_moves_is_degenerate() -> None:
-    """Both prompts of scenario 3 take values of their own; without it nothing varies."""
-    moved = np.full(len(NAMES), 2.0)
-    moved[6:8] = 3.0, 4.5
-    both_ends = np.full(len(NAMES), 2.0)
-    both_ends[6], both_ends[12] = 1.0, 3.0
-    tables = {"norms": norms(sizes(L1_mlp=moved, L3_mlp=both_ends)), "prompts": synthetic.prompts()}
+    """The prompts of scenario 3 take values of their own; without it nothing varies."""
+    above, around = np.full(len(NAMES), 2.0), np.full(len(NAMES), 2.0)
+    above[12:16] = 3.0, 4.5, 6.0, 2.5
+    around[12:16] = 1.0, 1.5, 3.0, 2.5
+    two_scenarios = np.where(np.arange(len(NAMES)) == 30, 9.0, above)
+    sites = sizes(L1_mlp=above, L3_mlp=around, L4_mlp=two_scenarios)
+    tables = {"norms": norms(sites), "prompts": synthetic.prompts()}
     found = norm_columns(tables)["game"]
     assert found.constant == frozenset()
-    assert found.degenerate == {"L1.mlp", "L3.mlp"}  # the second has three values
+    assert found.degenerate == {"L1.mlp", "L3.mlp"}
+    assert norm_columns({"norms": norms(sites)})["game"].degenerate == frozenset()
 
 
 def test_leaving_out_scenarios_equals_trying_every_one() -> None:
+    """Columns that deviate in up to six prompts of one to three scenarios, up, down or both."""
     rng = np.random.default_rng(0)
-    sites = {
-        f"L{k}.mlp": np.where(rng.random(len(NAMES)) < 0.1, rng.normal(size=len(NAMES)), 1.0)
-        for k in range(200)
-    }
     scenario = np.array([name.split("w")[0] for name in NAMES])
-    expected = {
+    sites: Sites = {}
+    for k in range(150):
+        x = np.full(len(NAMES), 1.0)
+        places = rng.choice(10, rng.integers(1, 4), replace=False)
+        there = rng.choice(np.flatnonzero(np.isin(scenario, [f"s{p}" for p in places])), 4)
+        x[there] += rng.choice([1.0, -1.0]) * rng.random(4) + rng.integers(0, 2) * rng.normal(
+            size=4
+        )
+        sites[f"L{k}.mlp"] = x
+    few = {site for site, x in sites.items() if len(np.unique(x)) < 4}
+    alone = {
         site
         for site, x in sites.items()
-        if len(np.unique(x)) < 4
-        or any(np.ptp(x[scenario != s]) == 0.0 for s in np.unique(scenario))
+        if any(np.ptp(x[scenario != s]) == 0.0 for s in np.unique(scenario))
     }
+    assert 10 < len(alone - few) < 140
     tables = {"norms": norms(sites), "prompts": synthetic.prompts()}
-    assert norm_columns(tables)["game"].degenerate == expected
-    four = {site for site in expected if len(np.unique(sites[site])) >= 4}
-    assert 0 < len(expected) < 200
-    assert norm_columns({"norms": norms(sites)})["game"].degenerate == expected - four
+    assert norm_columns(tables)["game"].degenerate == few | alone
