@@ -5,7 +5,8 @@ A page says where: ``<!-- tables -->`` is replaced by every table's columns from
 every key of a study file with its default, ``<!-- agent -->`` by every key of an agent file and
 by what each preset changes, ``<!-- strategies -->`` by the classical strategies with their sources,
 ``<!-- families -->`` by the prompt families and frames, ``<!-- contrasts -->`` by the contrasts
-between situations with their definitions.
+between situations with their definitions, ``<!-- quantities -->`` by the keys of a hypothesis and
+the quantities that it can be about.
 """
 
 from __future__ import annotations
@@ -21,6 +22,8 @@ from moralscope.cli.main import app
 from moralscope.core.schemas import SCHEMAS
 from moralscope.core.tables import Schema, schema_of
 from moralscope.evidence.contrasts import OF_SITUATIONS, OF_STATES, Contrast
+from moralscope.evidence.hypotheses.forms import FORMS, Count, Form
+from moralscope.evidence.hypotheses.grammar import Hypothesis
 from moralscope.games import (
     CLUSTER_GAMES,
     GAMES,
@@ -49,7 +52,7 @@ from moralscope.training.presets import PRESETS
 TABLES, COMMANDS, STUDY = "<!-- tables -->", "<!-- commands -->", "<!-- study -->"
 AGENT = "<!-- agent -->"
 STRATEGIES, FAMILY_TEXTS = "<!-- strategies -->", "<!-- families -->"
-CONTRASTS = "<!-- contrasts -->"
+CONTRASTS, QUANTITIES = "<!-- contrasts -->", "<!-- quantities -->"
 PLACES: dict[str, type[BaseModel]] = {
     "The file": Study,
     "agents.NAME": AgentEntry,
@@ -80,6 +83,8 @@ def on_page_markdown(markdown: str, **_: object) -> str:
         markdown = markdown.replace(FAMILY_TEXTS, "\n".join(_families()))
     if CONTRASTS in markdown:
         markdown = markdown.replace(CONTRASTS, "\n".join(_contrasts()))
+    if QUANTITIES in markdown:
+        markdown = markdown.replace(QUANTITIES, "\n".join(_quantities()))
     return markdown
 
 
@@ -247,6 +252,45 @@ def _definition(contrast: Contrast) -> str:
     less = [cell for cell, weight in cells if weight < 0]
     sides = [f"P({', '.join(f'`{cell}`' for cell in side)})" for side in (more, less) if side]
     return " - ".join(sides)
+
+
+def _quantities() -> Iterator[str]:
+    yield "### Keys\n"
+    yield "| key | meaning |"
+    yield "|---|---|"
+    for name, meaning in _meanings(Hypothesis).items():
+        yield f"| `{name}` | {meaning} |"
+    yield "\n### Quantities\n"
+    yield "| quantity | the number | unit | names | also takes | expectation |"
+    yield "|---|---|---|---|---|---|"
+    for name, form in FORMS.items():
+        cells = (form.meaning, form.unit, _named(form), _also(form), _expected(form))
+        yield f"| `{name}` | {' | '.join(cells)} |"
+    yield ""
+
+
+def _named(form: Form) -> str:
+    listed = (("agents", form.agents), ("rewards", form.rewards), ("sites", form.sites))
+    return ", ".join(f"{_many(count)} `{key}`" for key, count in listed if count[1]) or "nothing"
+
+
+def _many(count: Count) -> str:
+    low, high = count
+    if low == high:
+        return str(low)
+    return f"{low} or {high}" if high == low + 1 else f"{low} or more"
+
+
+def _also(form: Form) -> str:
+    needed = [f"`{key}` (needed)" for key in form.required]
+    return ", ".join([*needed, *(f"`{key}`" for key in form.optional)]) or "nothing"
+
+
+def _expected(form: Form) -> str:
+    said = [*(f"`{direction}`" for direction in form.directions), *(["`margin`"] * form.margin)]
+    if form.published:
+        said.append("`published`")
+    return ", ".join(dict.fromkeys(said)) or "none"
 
 
 def _plain(default: object) -> str:

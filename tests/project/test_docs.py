@@ -9,17 +9,21 @@ from types import ModuleType
 
 import pytest
 
+from moralscope.core.documents import parse_yaml, validate
 from moralscope.core.hashing import LAYERS
 from moralscope.core.schemas import SCHEMAS
 from moralscope.core.schemas_behaviour import SCHEMAS as BEHAVIOUR
 from moralscope.core.tables import schema_of
 from moralscope.evidence.contrasts import OF_SITUATIONS, OF_STATES
+from moralscope.evidence.hypotheses.forms import FORMS
+from moralscope.evidence.hypotheses.grammar import Hypothesis
 from moralscope.evidence.verdicts import VERDICTS
 from moralscope.games import CLUSTER_GAMES, OPPONENTS, REWARDS, WORDINGS
 from moralscope.games.asking.family_sets import FAMILIES
 from moralscope.games.asking.framing import FRAMINGS
 from moralscope.games.asking.robustness import robustness_prompts
 from moralscope.games.play.classical import CLASSICAL
+from moralscope.studies import Study
 from moralscope.studies.evaluation import PARTS
 from moralscope.training.agent_file import OWN_KEYS
 from moralscope.training.config import LoraSettings, SamplingSettings, TrainingConfig
@@ -129,6 +133,24 @@ def test_every_contrast_is_documented(hooks: ModuleType):
         "P(`CC`, `DC`) - P(`CD`, `DD`)",
         "more after the other cooperated than after the other defected?",
     ]
+
+
+def test_every_key_and_quantity_of_a_hypothesis_is_documented(hooks: ModuleType):
+    text = page(hooks, "hypotheses.md")
+    assert list(table_rows(text, "key")) == list(Hypothesis.model_fields)
+    told = table_rows(text, "quantity")
+    assert list(told) == list(FORMS)
+    assert told["patch_effect"][2] == "2 `agents`, 1 or more `sites`"
+    assert told["patch_effect"][4] == "`above`, `below`, `differs`, `zero`, `margin`"
+    assert told["contrast"][2:4] == ["1 or 2 `agents`", "`contrast` (needed), `family`, `game`"]
+    assert told["learned"][4] == "none"
+    assert told["zero_flips"][4] == "`zero`, `published`"
+
+
+def test_the_hypotheses_that_are_shown_can_be_asked(hooks: ModuleType):
+    (shown,) = re.findall(r"```yaml\n(.*?)```", page(hooks, "hypotheses.md"), re.DOTALL)
+    study = validate(Study, parse_yaml(shown, "hypotheses.md"), "hypotheses.md")
+    assert [h.quantity for h in study.hypotheses] == ["change", "patch_effect", "difference"]
 
 
 def test_every_part_and_every_table_of_the_evaluation_is_told_of(hooks: ModuleType):

@@ -57,8 +57,9 @@ def test_the_first_example_is_the_demo():
     demo = demo_study()
     for name in demo.agents:
         assert training_config(study, name) == training_config(demo, name)
-    same = {"name": demo.name, "training": demo.training}
+    same = {"name": demo.name, "training": demo.training, "hypotheses": ()}
     assert study.model_copy(update=same) == demo
+    assert [h.quantity for h in study.hypotheses] == ["change", "change", "difference"]
 
 
 def test_the_seeds_of_a_reward_differ_in_nothing_else():
