@@ -104,6 +104,8 @@ def test_an_audit_puts_gates_first_and_mentions_no_figure_that_it_lacks(audited:
     assert not {"learned", "prompts"} & set(found)
     page = read_page(audited)
     assert not page.all("div", class_="absent")
+    shown = page.one("section", id="gates").all("table")[0].words
+    assert "not available" in shown
     assert "Which claims of these tables stand up?" in page.one("h1").words
     rows = page.one("section", id="coverage").all("tr")
     assert "No fingerprint." in rows[1].words
