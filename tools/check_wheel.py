@@ -1,12 +1,13 @@
 """Does the wheel work elsewhere? Installs it, without the model stack, where nothing else is.
 
 Checks in a fresh environment, away from the source tree: the command starts and shows its help,
-every package that is meant to work without torch imports, both inside the promised time, and a
-command that needs the model stack says how to install it.
+every package that is meant to work without torch imports, both inside the promised time, tables of
+another tool are audited, and a command that needs the model stack says how to install it.
 """
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 import tempfile
@@ -29,6 +30,7 @@ def main(wheel: Path) -> None:
         _require("torch" not in _run(folder, python, "-m", "pip", "list"), "torch came along")
         _within(folder, python, "-c", "import moralscope")
         _within(folder, command, "--help")
+        _audit(folder, command)
         refused = subprocess.run(
             [command, "demo", "--out", str(folder / "demo")],
             cwd=folder, capture_output=True, text=True, check=False,
@@ -54,6 +56,22 @@ def _run(folder: Path, *command: str) -> str:
     result = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
     _require(result.returncode == 0, f"{' '.join(command)} failed: {result.stderr}")
     return result.stdout
+
+
+def _audit(folder: Path, command: str) -> None:
+    """Audit a table of two agents in eight scenarios; the change in it must be found."""
+    tables = folder / "tables"
+    tables.mkdir()
+    rows = ["agent,prompt,scenario,log_odds"]
+    for number in range(8):
+        for agent, change in (("base", 0.0), ("tuned", 2.0 + 0.01 * number)):
+            rows.append(f"{agent},p{number},s{number},{0.3 * (number % 3) + change}")
+    (tables / "decisions.csv").write_text("\n".join(rows) + "\n", encoding="utf-8")
+    _run(folder, command, "audit", str(tables), "--out", str(folder / "audit"))
+    claims = json.loads((folder / "audit" / "claims.json").read_text(encoding="utf-8"))
+    verdicts = {claim["id"]: claim["verdict"] for claim in claims}
+    _require(verdicts.get("change:tuned") == "supported", f"the audit found {verdicts}")
+    _require((folder / "audit" / "report.html").is_file(), "the audit left no report")
 
 
 def _within(folder: Path, *command: str) -> None:

@@ -94,11 +94,12 @@ def _say_not_run(console: Console, coverage: pl.DataFrame) -> None:
     left = coverage.filter(~pl.col("ran"))
     if left.height:
         say(console, f"Not run, or not read ({left.height}):")
-    lines = [
-        (f"{r['question']} {r['subject']}".strip(), r["sentence"])
-        for r in left.iter_rows(named=True)
-    ]
-    _say_some(console, lines, "yellow")
+    # What is missing for one question is often missing for others too.
+    names: dict[str, list[str]] = {}
+    for row in left.iter_rows(named=True):
+        name = f"{row['question']} {row['subject']}".strip()
+        names.setdefault(row["sentence"], []).append(name)
+    _say_some(console, [("; ".join(n), sentence) for sentence, n in names.items()], "yellow")
 
 
 def _say_some(console: Console, lines: list[tuple[str, str]], style: str) -> None:

@@ -82,7 +82,8 @@ def _canonical_sites(frame: pl.LazyFrame) -> tuple[pl.LazyFrame, list[str]]:
         renamed = [(name, ours) for name, ours, _, _, _ in rows if ours != name]
         if unknown:
             notes.append(
-                f"{len(unknown)} names in {column} are taken as they stand (such as {unknown[0]})"
+                f"names in {column} that no grammar knows are taken as they stand "
+                f"({len(unknown)}, such as {unknown[0]})"
             )
         if renamed:
             notes.append(f"{column} {renamed[0][0]} is read as {renamed[0][1]}, others alike")

@@ -7,18 +7,20 @@ and where it usually comes from.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import polars as pl
 
 from moralscope.core.tables import from_rows
 from moralscope.evidence.auditing.judging import Judged
-from moralscope.evidence.auditing.layouts import LAYOUTS, layout_of
+from moralscope.evidence.auditing.layouts import layout_of
 from moralscope.evidence.auditing.normalising import Normalised, needs_of
 from moralscope.evidence.auditing.parts import IN_PARTS, WHOLE
 
 Row = dict[str, object]
+
+_NOT = "not available: "
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,7 +104,7 @@ def _questions(known: Normalised, judged: Judged) -> Iterator[Row]:
         if found:
             yield _row(question.name, "", True, f"{found} {'claim' if found == 1 else 'claims'}")
             continue
-        yield _row(question.name, "", False, f"not available: {_lacking(known, question)}")
+        yield _row(question.name, "", False, _NOT + _lacking(known, question))
     if not known.baselines:
         yield _row(
             "flips", "patching", False,
@@ -119,9 +121,9 @@ def _lacking(known: Normalised, question: Question) -> str:
         if table not in IN_PARTS and known.rows[table] > WHOLE:
             return f"the table {table} has {known.rows[table]:,} rows, {WHOLE:,} are judged"
     if question.scenarios and known.prompts.prompts is None:
-        return f"scenarios are {known.prompts.basis}"
+        return known.prompts.basis.removeprefix(_NOT)
     if question.base and not known.has_base:
-        return f"the base is {known.agents_basis}"
+        return known.agents_basis.removeprefix(_NOT)
     return f"it needs {question.unless}"
 
 
@@ -137,8 +139,3 @@ def _tables_left(known: Normalised) -> Iterator[Row]:
                 f"not available: {known.rows[table]:,} rows, and at most {WHOLE:,} are judged at "
                 "once; give the agents of a comparison in a folder of their own",
             )  # fmt: skip
-
-
-def absent_tables(present: Sequence[str] | Mapping[str, object]) -> tuple[str, ...]:
-    """Tables that other tools make and that are not there."""
-    return tuple(name for name in LAYOUTS if name not in present)

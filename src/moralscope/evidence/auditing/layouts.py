@@ -29,7 +29,7 @@ class Layout:
     needs: tuple[str, ...]
     any_of: tuple[tuple[str, ...], ...] = ()
     fills: Mapping[str, object] | None = None
-    source: str = "the measurement itself: write them when it runs"
+    source: str = "the tool that measured it (its columns are documented)"
 
 
 NOT_RECORDED: Final = "not recorded"
