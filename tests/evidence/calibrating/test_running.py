@@ -69,7 +69,7 @@ def test_randomisation_tests_apply_everywhere(small: pl.DataFrame) -> None:
     everywhere = (
         "sign_flip", "max_t_12", "max_t_300", "holm_12", "benjamini_hochberg", "multiverse",
         "permute_labels", "exchange_max_t_12", "seed_replicate", "label_swap_count",
-        "label_swap_max_t", "label_swap_hub", "tost",
+        "label_swap_max_t", "label_swap_hub", "tost", "associate",
     )  # fmt: skip
     rows = small.filter(pl.col("test").is_in(everywhere))
     assert rows.get_column("value").null_count() == 0

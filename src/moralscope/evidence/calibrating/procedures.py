@@ -9,11 +9,20 @@ from moralscope.evidence.calibrating.cells import Procedure
 from moralscope.evidence.calibrating.correlations import CORRELATIONS
 from moralscope.evidence.calibrating.intervals import INTERVALS
 from moralscope.evidence.calibrating.one_sample import ONE_SAMPLE
+from moralscope.evidence.calibrating.profiles import PROFILES
 from moralscope.evidence.calibrating.similarity import SIMILARITY
 from moralscope.evidence.calibrating.two_groups import TWO_GROUPS
 from moralscope.evidence.calibrating.whole_studies import WHOLE_STUDIES
 
-_ALL = (*ONE_SAMPLE, *TWO_GROUPS, *CORRELATIONS, *SIMILARITY, *INTERVALS, *WHOLE_STUDIES)
+_ALL = (
+    *ONE_SAMPLE,
+    *TWO_GROUPS,
+    *CORRELATIONS,
+    *PROFILES,
+    *SIMILARITY,
+    *INTERVALS,
+    *WHOLE_STUDIES,
+)
 
 PROCEDURES: Mapping[str, Procedure] = {procedure.name: procedure for procedure in _ALL}
 """Every test in use, by name."""
