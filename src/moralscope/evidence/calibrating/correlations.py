@@ -220,6 +220,7 @@ CORRELATIONS = (
         "two correlations, different prompts",
         _independent_z,
         excluded=no_normal,
+        share=5.0,
         screening=True,
     ),
     Procedure(
@@ -227,6 +228,7 @@ CORRELATIONS = (
         "two correlations, the same prompts",
         _dependent_z,
         excluded=no_normal,
+        share=5.0,
         screening=True,
     ),
     Procedure(
@@ -235,7 +237,7 @@ CORRELATIONS = (
         _screened_z,
         FALSE_DISCOVERY,
         no_normal,
-        0.1,
+        0.5,
         screening=True,
     ),
     Procedure("hub_degree", "largest degree, random networks", _hub, excluded=_networks_only),

@@ -200,9 +200,9 @@ INTERVALS = (
         _reaching,
     ),
     Procedure("welch", "Welch's interval, two rewards", _welch, COVERED, share=5.0),
-    Procedure("bounded_interval", "mean of probabilities", _bounded, COVERED, no_tails),
-    Procedure("combined_interval", "sum of mean probabilities", _combined, COVERED, no_tails),
-    Procedure("divergence_interval", "mean divergence", _divergence, COVERED, no_tails),
+    Procedure("bounded_interval", "mean of probabilities", _bounded, COVERED, no_tails, 2.5),
+    Procedure("combined_interval", "sum of mean probabilities", _combined, COVERED, no_tails, 2.0),
+    Procedure("divergence_interval", "mean divergence", _divergence, COVERED, no_tails, 2.5),
     Procedure(
         "share_interval",
         "Clopper-Pearson, shares of clusters",
@@ -225,6 +225,7 @@ INTERVALS = (
         _fisher,
         COVERED,
         no_normal,
+        5.0,
         screening=True,
     ),
 )

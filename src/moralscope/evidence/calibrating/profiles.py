@@ -95,6 +95,6 @@ def _defined(condition: str, clusters: int) -> str | None:
 
 PROFILES = (
     Procedure("associate", "two analyses over sites", _associate, share=0.25),
-    Procedure("likeness", "correlation of vectors, jackknife", _likeness, COVERED, _defined),
+    Procedure("likeness", "correlation of vectors, jackknife", _likeness, COVERED, _defined, 2.5),
 )
 """Comparisons of profiles."""
