@@ -143,7 +143,7 @@ def test_queries_keys_and_values_get_random_directions_and_no_planted_vector(
     table = controlled(here, kinds=("q", "k", "v"))
     assert planted_kinds(every_site("q", "mlp", n_layers=1, n_heads=2, n_kv_heads=1)) == ("mlp",)
     assert table["control"].unique().to_list() == ["random_direction"]
-    assert table["effect"].abs().max() > 1e-4  # type: ignore[operator]
+    assert table["effect"].abs().max() > 1e-4
 
 
 def test_effects_of_the_patches_themselves_stand_beside_the_random_ones(worlds: Worlds) -> None:

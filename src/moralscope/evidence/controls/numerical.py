@@ -23,7 +23,7 @@ from moralscope.evidence.controls.result import Result, absent
 from moralscope.evidence.findings.behaviour import behaviour
 from moralscope.evidence.ledger import Setting, between, probability, signed, size
 from moralscope.evidence.statistics.intervals import cluster_interval
-from moralscope.evidence.statistics.resampling import Array, max_t, sign_flip
+from moralscope.evidence.statistics.resampling import max_t, sign_flip
 
 _DONE = {
     "kernel": "measured once more with the {setting} attention kernel",
@@ -71,10 +71,20 @@ def _scale(setting: Setting) -> tuple[float | None, str]:
 
 def _judge(setting: Setting, base: str, change: str, scale: tuple[float | None, str]) -> Result:
     subject, unit = f"{change} {base}", "nats"
-    means = _shifts(setting, base, change)
-    if means is None:
-        return absent("numerical", subject, "negative", unit, f"{_SWITCH[change]}.")
-    values, largest, kernel, prompts = means
+    rows = _rows(setting, base, change)
+    prompts, open_ones = rows.height, rows.get_column("shift").null_count()
+    if not prompts or open_ones:
+        reason = (
+            f"{_SWITCH[change]}."
+            if not prompts
+            else f"log-odds are undefined on {open_ones} of {prompts} prompts; find out why the "
+            "scorer gave none."
+        )
+        return absent("numerical", subject, "negative", unit, reason)
+    means = rows.group_by("scenario", maintain_order=True).agg(pl.col("shift").mean())
+    values = means.get_column("shift").to_numpy()
+    largest = float(rows.get_column("shift").abs().to_numpy().max())
+    kernel = ", ".join(rows.get_column("setting").unique(maintain_order=True).to_list())
     mean = float(values.mean())
     interval = cluster_interval(values, setting.rng("controls", subject), draws=setting.draws)
     p, _ = sign_flip(values, setting.rng("controls", "flips", subject), setting.draws)
@@ -121,19 +131,13 @@ def _meaning(
     )
 
 
-def _shifts(setting: Setting, base: str, change: str) -> tuple[Array, float, str, int] | None:
-    """Scenario means of the differences, the largest, the setting and the number of prompts."""
+def _rows(setting: Setting, base: str, change: str) -> pl.DataFrame:
+    """Replicas of a base on prompts whose scenario is known, with their ``shift`` in nats."""
     if not setting.has("replicas", "prompts"):
-        return None
-    rows = (
+        return pl.DataFrame(schema={"shift": pl.Float64})
+    return (
         setting.tables["replicas"]
         .filter(pl.col("agent") == base, pl.col("change") == change)
         .join(setting.tables["prompts"].select("prompt", "scenario"), on="prompt", how="inner")
         .with_columns(shift=pl.col("log_odds") - pl.col("reference_log_odds"))
     )
-    if rows.is_empty() or rows.get_column("shift").null_count():
-        return None
-    means = rows.group_by("scenario", maintain_order=True).agg(pl.col("shift").mean())
-    largest = float(rows.get_column("shift").abs().to_numpy().max())
-    named = ", ".join(rows.get_column("setting").unique(maintain_order=True).to_list())
-    return means.get_column("shift").to_numpy(), largest, named, rows.height
