@@ -28,6 +28,7 @@ from numpy.typing import NDArray
 from moralscope.evidence.designs import base_of, trained_agents
 from moralscope.evidence.findings.inner import Inner, inner_agents, inner_values
 from moralscope.evidence.findings.inner_queries import changed_at, changed_pairs
+from moralscope.evidence.gates.sites import SITE_GATES
 from moralscope.evidence.ledger import Consulted, Finding, Setting, consult, probability
 from moralscope.evidence.statistics.correlations import MAX_CORRELATION, correlation_matrix
 from moralscope.evidence.statistics.multiplicity import holm
@@ -44,7 +45,10 @@ and fewer swaps are drawn. A published statement about any two agents is still t
 
 FEWER_SWAPS = 499
 
-INNER_GATES = ("duplicates", "resolution", "degenerate correlations")
+INNER_GATES = {
+    "norms": (*SITE_GATES, "degenerate correlations"),
+    "attribution": SITE_GATES,
+}
 """The gates that concern single sites of a table of inner values."""
 
 
@@ -153,11 +157,12 @@ def _with_base(setting: Setting, names: Sequence[str]) -> list[tuple[str, str]]:
 
 def consult_inner(setting: Setting, inner: Inner, agents: Sequence[str]) -> Consulted:
     """The gates behind a claim about what agents compute inside."""
+    gates = INNER_GATES[inner.table]
     return consult(
         setting,
         agents,
         gates=[("duplicates", "scenarios")],
-        shown=[(gate, f"{inner.table} {agent}") for agent in agents for gate in INNER_GATES],
+        shown=[(gate, f"{inner.table} {agent}") for agent in agents for gate in gates],
     )
 
 
