@@ -65,7 +65,7 @@ def _audit(folder: Path, command: str) -> None:
     rows = ["agent,prompt,scenario,log_odds"]
     for number in range(8):
         for agent, change in (("base", 0.0), ("tuned", 2.0 + 0.01 * number)):
-            rows.append(f"{agent},p{number},s{number},{0.3 * (number % 3) + change}")
+            rows.append(f"{agent},p{number},s{number},{0.37 * number + change}")
     (tables / "decisions.csv").write_text("\n".join(rows) + "\n", encoding="utf-8")
     _run(folder, command, "audit", str(tables), "--out", str(folder / "audit"))
     claims = json.loads((folder / "audit" / "claims.json").read_text(encoding="utf-8"))

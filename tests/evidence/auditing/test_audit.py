@@ -12,6 +12,7 @@ import yaml
 
 from moralscope.core.errors import ConfigError, TableError
 from moralscope.core.tables import conform
+from moralscope.evidence.auditing import normalising
 from moralscope.evidence.auditing.audit import Audit, audit
 from moralscope.evidence.claims import make_claims
 from moralscope.evidence.controls.judging import judge_controls
@@ -48,6 +49,14 @@ def _small() -> synthetic.Tables:
 def sound() -> synthetic.Tables:
     """A small study without any fault."""
     return _small()
+
+
+def some(tables: synthetic.Tables, *names: str) -> synthetic.Tables:
+    """Those of the tables, so that no test judges what it does not ask for."""
+    return {name: tables[name] for name in names}
+
+
+BEHAVIOUR = ("agents", "prompts", "decisions")
 
 
 @pytest.fixture(scope="module")
@@ -142,7 +151,7 @@ def test_the_folder_is_complete_and_its_tables_follow_their_schemas(
 
 
 def test_what_was_assumed_can_be_used_as_settings(sound: synthetic.Tables, write) -> None:
-    folder = write(sound)
+    folder = write(some(sound, *BEHAVIOUR))
     first = audited(folder)
     resolved = folder.parent / "out" / "audit.yaml"
     assert yaml.safe_load(resolved.read_text())["agents"]["game"] == {
@@ -258,7 +267,7 @@ def test_nan_is_undefined_and_counted(sound: synthetic.Tables, write) -> None:
     rows = sound["decisions"].with_columns(
         fingerprint_log_odds=fingerprint.otherwise("fingerprint_log_odds")
     )
-    done = audited(write({**sound, "decisions": rows}, "parquet"))
+    done = audited(write({**some(sound, *BEHAVIOUR), "decisions": rows}, "parquet"))
     gates = {(g["gate"], g["subject"]): g for g in done.gates.iter_rows(named=True)}
     gate = gates["undefined values", "decisions.fingerprint_log_odds"]
     assert (gate["measured"], gate["passed"]) == (32.0, False)
@@ -269,7 +278,7 @@ def test_agents_on_different_prompts_are_a_stated_gap_and_the_rest_is_judged(
     sound: synthetic.Tables, write
 ) -> None:
     rows = sound["decisions"].filter((pl.col("agent") != "game") | (pl.col("scenario") != "s3"))
-    done = audited(write({**sound, "decisions": rows}))
+    done = audited(write({**some(sound, "agents", "prompts", "patching"), "decisions": rows}))
     missed = done.coverage.filter(
         pl.col("question") == "claims", pl.col("subject") == "behaviour"
     ).row(0, named=True)
@@ -290,6 +299,19 @@ def test_parts_of_a_table_may_be_several_files(sound: synthetic.Tables, write, w
     same_claims(whole[1], audited(folder).claims)
 
 
+def test_large_text_files_are_read_through_a_copy_on_disk(
+    sound: synthetic.Tables, write, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tables = some(sound, "prompts", "patching")
+    folder = write(tables)
+    first = audited(folder)
+    monkeypatch.setattr(normalising, "IN_MEMORY", 0)
+    again = folder.parent / "again"
+    again.mkdir()
+    same_claims(first.claims, audit(folder, again, draws=DRAWS).claims)
+    assert not (again / "tables" / ".work").exists()
+
+
 def test_hypotheses_are_judged_and_not_registered(sound: synthetic.Tables, write) -> None:
     text = yaml.safe_dump(
         {
@@ -302,7 +324,7 @@ def test_hypotheses_are_judged_and_not_registered(sound: synthetic.Tables, write
             ]
         }
     )  # fmt: skip
-    done = audited(write({**sound, "audit.yaml": text}))
+    done = audited(write({**some(sound, *BEHAVIOUR, "patching"), "audit.yaml": text}))
     claims = by_id(done.claims)
     assert claims["hypothesis:up"]["outcome"] == "confirmed"
     assert claims["hypothesis:site"]["outcome"] == "contradicted"
@@ -313,7 +335,7 @@ def test_hypotheses_are_judged_and_not_registered(sound: synthetic.Tables, write
 def test_a_hypothesis_about_nobody_is_refused(sound: synthetic.Tables, write) -> None:
     text = "hypotheses: [{id: x, quantity: change, agents: [gane], direction: above}]"
     with pytest.raises(ConfigError, match="did you mean 'game'"):
-        audited(write({**sound, "audit.yaml": text}))
+        audited(write({**some(sound, *BEHAVIOUR), "audit.yaml": text}))
 
 
 def test_one_scenario_cannot_carry_a_claim(sound: synthetic.Tables, write) -> None:
@@ -344,7 +366,7 @@ def test_names_of_sites_that_no_grammar_knows_are_taken_as_they_stand(
     rows = sound["patching"].with_columns(
         site=pl.when(pl.col("site") == "L1.mlp").then(pl.lit("feature 7")).otherwise("site")
     )
-    done = audited(write({**sound, "patching": rows}))
+    done = audited(write({**some(sound, "prompts"), "patching": rows}))
     claim = by_id(done.claims)["patching:game>utilitarian"]
     assert "feature 7" in claim["statement"]
     reading = done.coverage.filter(

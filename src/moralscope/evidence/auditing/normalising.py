@@ -21,7 +21,7 @@ from moralscope.evidence.auditing.completing import completed
 from moralscope.evidence.auditing.folder import File, read_error, scan
 from moralscope.evidence.auditing.layouts import layout_of
 from moralscope.evidence.auditing.naming import refuse_absent
-from moralscope.evidence.auditing.reading import Reading, read_file
+from moralscope.evidence.auditing.reading import IN_MEMORY, Reading, read_file
 from moralscope.evidence.auditing.roster import Facts, facts_told, measured_agents, roster
 from moralscope.evidence.auditing.settings import AuditSettings
 from moralscope.evidence.auditing.situations import (
@@ -110,7 +110,8 @@ def _gather(
     table: str, files: Sequence[File], settings: AuditSettings, work: Path, found: _Gathered
 ) -> None:
     """Read the files of one table and complete its columns."""
-    readings = [read_file(file, settings, work) for file in files]
+    size = sum(f.path.stat().st_size * (8 if f.name.endswith(".gz") else 1) for f in files)
+    readings = [read_file(file, settings, work, large=size > IN_MEMORY) for file in files]
     columns = [name for file in files for name in scan(file).collect_schema().names()]
     refuse_absent(table, columns, settings)
     parts: list[pl.LazyFrame] = []

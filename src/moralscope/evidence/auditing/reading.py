@@ -23,7 +23,7 @@ from moralscope.evidence.auditing.naming import EXTRA, renaming
 from moralscope.evidence.auditing.settings import AuditSettings
 
 IN_MEMORY: Final = 64_000_000
-"""Bytes of a text file up to which it is held in memory."""
+"""Bytes of a table's text files up to which they are held in memory."""
 
 _NUMBERS: Mapping[str, str] = {
     "reward": "text", "base": "text", "kind": "text", "dtype": "text", "training_seed": "integer",
@@ -54,19 +54,20 @@ class Reading:
     undefined: Mapping[str, int]
 
 
-def read_file(file: File, settings: AuditSettings, work: Path) -> Reading:
+def read_file(file: File, settings: AuditSettings, work: Path, *, large: bool) -> Reading:
     """One file of a table.
 
     Args:
         file: as recognised.
         settings: renames columns, and says what the cells of wide tables are.
         work: a folder for what does not fit into memory.
+        large: whether the files of this table come to more than ``IN_MEMORY``.
 
     Raises:
         TableError: a column is missing, a value is none of its kind, undefined where it must not
             be, or infinite.
     """
-    raw = _held(file, work)
+    raw = _held(file, work, large=large)
     try:
         narrow = melted(file, raw, settings)
         columns = narrow.frame.collect_schema().names()
@@ -86,15 +87,15 @@ def read_file(file: File, settings: AuditSettings, work: Path) -> Reading:
     return Reading(file, defined, rows, tuple(notes), undefined)
 
 
-def _held(file: File, work: Path) -> pl.LazyFrame:
+def _held(file: File, work: Path, *, large: bool) -> pl.LazyFrame:
     """The file's rows, numbered; a large text file is turned into Parquet once."""
     frame = scan(file)
     if file.form == "Parquet":
         return frame.with_row_index(ROW, 1)
     try:
-        if file.path.stat().st_size <= IN_MEMORY and not file.name.endswith(".gz"):
+        if not large:
             return frame.with_row_index(ROW, 1).collect().lazy()
-        copy = work / f"{file.table}-{file.suffix.replace('/', '_')}.raw"
+        copy = work / f"{file.table}-{file.path.name}.raw"
         frame.sink_parquet(copy)
     except pl.exceptions.PolarsError as cause:
         raise read_error(file, cause) from cause
