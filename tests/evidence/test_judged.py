@@ -97,6 +97,22 @@ def test_what_passes_in_its_family_alone_says_so() -> None:
     assert "(q = .300); liveness could not be checked" in str(late["reason"])
 
 
+def test_equivalence_is_screened_over_all_margins() -> None:
+    like = [0.001, 0.012, 0.03, *[0.9] * 5]
+    findings = [
+        replace(PLAIN, id=f"claim:{i}", p=0.5, p_adjusted=0.5, equivalence_p=p, margin=0.3)
+        for i, p in enumerate(like)
+    ]
+    rows = judged(*findings)
+    stands = multipletests(like, method="fdr_bh")[1] < 0.05
+    assert stands.tolist() == [True, True, *[False] * 6]
+    assert [rows[f"claim:{i}"]["verdict"] == EQUIVALENT for i in range(8)] == stands.tolist()
+    assert rows["claim:2"]["reason"] == (
+        "It lies within the margin of 0.3 nats by itself (p = .030) but not among all 8 claims "
+        "that a margin was set for (q = .080)."
+    )
+
+
 def test_what_no_test_decides_is_not_counted() -> None:
     blocked = [
         replace(PLAIN, id="artefact", consulted=replace(SOUND, failed=("duplicates: copies.",))),

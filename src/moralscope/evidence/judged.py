@@ -9,6 +9,7 @@ over all of them: with p_(1) <= ... <= p_(m) the adjusted p of the m claims that
 A claim is supported only if both its adjusted p and its q lie below alpha. The adjusted p are
 larger than the raw ones that the procedure is made for, so q is conservative. Claims that a gate or
 the design has settled already are not among the m: nothing can be supported there, whatever p is.
+The p of equivalence are screened in the same way, over all claims that a margin was set for.
 
 A hypothesis that was named is tested by itself. It gets Holm's correction over its own kind, the
 registered ones or the published statements, and no q.
@@ -16,8 +17,8 @@ registered ones or the published statements, and no q.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 import numpy as np
 
@@ -31,26 +32,9 @@ from moralscope.evidence.ledger import (
     Finding,
     Setting,
 )
-from moralscope.evidence.reasons import Said, reason, statement
+from moralscope.evidence.reasons import ALONE, Said, Screened, reason, statement
 from moralscope.evidence.statistics.multiplicity import benjamini_hochberg, holm
 from moralscope.evidence.verdicts import EQUIVALENT, SUPPORTED, Standing, verdict
-
-
-@dataclass(frozen=True, slots=True)
-class Screened:
-    """What correcting over all claims says of one of them.
-
-    Attributes:
-        q: Benjamini-Hochberg over all that were tested; None where no q applies.
-        claims: over how many.
-    """
-
-    q: float | None = None
-    claims: int = 0
-
-
-ALONE = Screened()
-"""Of a claim that is looked at by itself."""
 
 
 def claim_rows(setting: Setting, findings: Sequence[Finding]) -> list[dict[str, object]]:
@@ -106,19 +90,32 @@ def _with_p(finding: Finding, p: float, m: int, alpha: float, kind: str) -> Find
 
 def screen(setting: Setting, findings: Sequence[Finding]) -> list[Screened]:
     """Benjamini-Hochberg over the exploratory findings that a test decides, in their order."""
-    chosen = [i for i, f in enumerate(findings) if _open_to_test(setting, f)]
-    if not chosen:
-        return [ALONE] * len(findings)
-    p = np.array([findings[i].p_adjusted for i in chosen], dtype=np.float64)
-    q = dict(zip(chosen, benjamini_hochberg(p).tolist(), strict=True))
-    return [Screened(q[i], len(chosen)) if i in q else ALONE for i in range(len(findings))]
+    unsettled = [i for i, f in enumerate(findings) if f.exploratory and not _settled(setting, f)]
+    q = _over_all({i: findings[i].p_adjusted for i in unsettled})
+    like = _over_all({i: findings[i].equivalence_p for i in unsettled})
+    return [
+        Screened(
+            q.get(i),
+            len(q) if i in q else 0,
+            like.get(i),
+            len(like) if i in like else 0,
+        )
+        for i in range(len(findings))
+    ]
 
 
-def _open_to_test(setting: Setting, finding: Finding) -> bool:
-    """Whether a test decides: it was made, no gate failed, and the design could reject."""
+def _over_all(p_values: Mapping[int, float | None]) -> dict[int, float]:
+    tested = {i: p for i, p in p_values.items() if p is not None}
+    if not tested:
+        return {}
+    adjusted = benjamini_hochberg(np.array(list(tested.values()), dtype=np.float64))
+    return dict(zip(tested, adjusted.tolist(), strict=True))
+
+
+def _settled(setting: Setting, finding: Finding) -> bool:
+    """Whether a gate or the design decides, whatever the tests give."""
     standing = _standing(setting, finding, ALONE)
-    blocked = standing.gate_failed or standing.alive is False or not standing.identified
-    return finding.exploratory and finding.p_adjusted is not None and not blocked
+    return standing.gate_failed or standing.alive is False or not standing.identified
 
 
 def claim_row(setting: Setting, finding: Finding, screened: Screened = ALONE) -> dict[str, object]:
@@ -131,7 +128,7 @@ def claim_row(setting: Setting, finding: Finding, screened: Screened = ALONE) ->
     """
     standing = _standing(setting, finding, screened)
     decision = verdict(standing)
-    said = Said(setting.alpha, finding, standing, screened.q, screened.claims, decision)
+    said = Said(setting.alpha, finding, standing, screened, decision)
     low, high = finding.interval or (None, None)
     return {
         "id": finding.id,
@@ -169,17 +166,18 @@ def _standing(setting: Setting, finding: Finding, screened: Screened) -> Standin
         rejects=holds and in_family and (screened.q is None or screened.q < alpha),
         above_noise=_above_noise(finding),
         alive=finding.consulted.alive,
-        equivalent=_equivalent(finding, alpha),
+        equivalent=_equivalent(finding, screened, alpha),
         contradicted=stated is not None and stated.outcome == CONTRADICTED and in_family,
     )
 
 
-def _equivalent(finding: Finding, alpha: float) -> bool | None:
+def _equivalent(finding: Finding, screened: Screened, alpha: float) -> bool | None:
     if finding.equivalence_p is None:
         return None
     stated = finding.hypothesis
     agrees = stated is None or not stated.equivalence or stated.outcome == CONFIRMED
-    return agrees and finding.equivalence_p < alpha
+    among_all = screened.equivalence_q is None or screened.equivalence_q < alpha
+    return agrees and finding.equivalence_p < alpha and among_all
 
 
 def _above_noise(finding: Finding) -> bool:

@@ -19,6 +19,27 @@ from moralscope.evidence.verdicts import (
 
 
 @dataclass(frozen=True, slots=True)
+class Screened:
+    """What correcting over all claims says of one of them.
+
+    Attributes:
+        q: Benjamini-Hochberg over all that were tested; None where no q applies.
+        claims: over how many.
+        equivalence_q: the same of its two one-sided tests.
+        margins: over how many.
+    """
+
+    q: float | None = None
+    claims: int = 0
+    equivalence_q: float | None = None
+    margins: int = 0
+
+
+ALONE = Screened()
+"""Of a claim that is looked at by itself."""
+
+
+@dataclass(frozen=True, slots=True)
 class Said:
     """All that the sentences speak of.
 
@@ -26,15 +47,14 @@ class Said:
         alpha: the level.
         finding: the numbers.
         standing: what is known about the claim.
-        q, claims: false discovery rate, and over how many claims; None and 0 where none applies.
+        screened: what correcting over all claims gave.
         decision: the verdict.
     """
 
     alpha: float
     finding: Finding
     standing: Standing
-    q: float | None
-    claims: int
+    screened: Screened
     decision: str
 
 
@@ -73,11 +93,11 @@ def _why_supported(said: Said) -> str:
     if finding.p_adjusted is None:
         return "It is a count or rests on intervals, not on a p; its gates pass."
     words = f"Its adjusted {probability(finding.p_adjusted)}{_among(finding)}"
-    if said.q is not None:
-        words += f" and its {_q(said.q)} among all {_claims(said.claims)} that were tested here"
-    return (
-        f"{words} {'lies' if said.q is None else 'lie'} below {said.alpha:g}, and its gates pass."
-    )
+    q, claims = said.screened.q, said.screened.claims
+    if q is not None:
+        words += f" and its {_q(q)} among all {_claims(claims)} that were tested here"
+    lie = "lies" if q is None else "lie"
+    return f"{words} {lie} below {said.alpha:g}, and its gates pass."
 
 
 def _why_equivalent(said: Said) -> str:
@@ -97,6 +117,13 @@ def _not_found(said: Said) -> str:
         return f"It does not hold as stated: {stated.against}"
     if _screened_out(said):
         return f"{_only_in_family(said)}."
+    if _like_in_family_only(said):
+        screened = said.screened
+        return (
+            f"It lies within the margin of {size(finding.margin)} {finding.unit} by itself "
+            f"({probability(finding.equivalence_p)}) but not among all {screened.margins} claims "
+            f"that a margin was set for ({_q(screened.equivalence_q)})."
+        )
     if standing.rejects and not standing.above_noise:
         floor = size(finding.noise)
         return f"It does not exceed the numerical noise floor of {floor} {finding.unit}."
@@ -129,7 +156,13 @@ def _not_identified(said: Said) -> str:
 
 def _screened_out(said: Said) -> bool:
     """Whether a claim passes within its family, and fails among all that were tested."""
-    p, q = said.finding.p_adjusted, said.q
+    p, q = said.finding.p_adjusted, said.screened.q
+    return p is not None and q is not None and p < said.alpha <= q
+
+
+def _like_in_family_only(said: Said) -> bool:
+    """Whether equivalence passes within its family, and fails among all claims."""
+    p, q = said.finding.equivalence_p, said.screened.equivalence_q
     return p is not None and q is not None and p < said.alpha <= q
 
 
@@ -137,7 +170,7 @@ def _only_in_family(said: Said) -> str:
     finding = said.finding
     return (
         f"It passes among its own family (adjusted {probability(finding.p_adjusted)}) but not "
-        f"among all {_claims(said.claims)} that were tested here ({_q(said.q)})"
+        f"among all {_claims(said.screened.claims)} that were tested here ({_q(said.screened.q)})"
     )
 
 
