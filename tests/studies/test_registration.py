@@ -221,7 +221,10 @@ def test_a_hypothesis_is_about_its_own_data(study_of: StudyOf) -> None:
         "decide-virtue"
     }
     level = {"contrast": "cooperation", "direction": "above"}
-    assert of(quantity="contrast", agents=["base"], **level) == {"decide-base"}
+    assert of(quantity="contrast", agents=["base"], **level) == {
+        "decide-base",
+        "replicate-base",
+    }
     shown = {name for name in data if name.endswith("-base>game")}
     assert of(**{k: v for k, v in PATCHED.items() if k != "id"}) == shown
     assert "patch-base>game" in shown
@@ -262,6 +265,8 @@ def test_two_of_one_name_and_a_method_left_out_are_refused(settings: Said) -> No
         hypotheses=[inside | {"margin": 1}],
         mechanisms={"methods": ["patching"]},
     )
+    refused("a kind of site that has no contribution", hypotheses=[inside | {"margin": 1, "sites":
+        ["L1.attn"]}])  # fmt: skip
     scripted = {"base": {}, "game": {"reward": "game"}, "copy": {"policy": "tit-for-tat"}}
     refused(
         "a scripted policy, which has no log-odds",

@@ -17,6 +17,7 @@ from moralscope.evidence.contrasts import OF_SITUATIONS, OF_STATES
 from moralscope.evidence.hypotheses.grammar import Hypothesis, refuse_same_names
 
 _OF_A_CHANGE = ("change", "attribution_change", "learned")
+_ATTRIBUTED = ("embed", "head", "mlp")
 _BOTH_WAYS = ("symmetric_effect", "asymmetry", "asymmetry_share")
 
 
@@ -61,13 +62,8 @@ def check_hypotheses(hypotheses: Sequence[Hypothesis], measured: Measures) -> No
                 raise _unknown(hypothesis, "reward", reward, rewards)
         if "patching" in hypothesis.form.tables:
             _check_patches(hypothesis, measured)
-        if "attribution" in hypothesis.form.tables and not measured.attributed:
-            raise ConfigError(
-                f"Hypothesis {hypothesis.id!r} needs attribution, which the study does not measure",
-                seen=hypothesis.quantity,
-                allowed="a study with the method attribution",
-                remedy="add attribution under mechanisms.methods",
-            )
+        if "attribution" in hypothesis.form.tables:
+            _check_attribution(hypothesis, measured)
 
 
 def _check_agents(hypothesis: Hypothesis, measured: Measures) -> None:
@@ -87,6 +83,24 @@ def _check_agents(hypothesis: Hypothesis, measured: Measures) -> None:
                 seen=agent,
                 allowed=", ".join(name for name in measured.rewards if name != measured.base),
                 remedy="name a trained agent; the base is what changes are measured from",
+            )
+
+
+def _check_attribution(hypothesis: Hypothesis, measured: Measures) -> None:
+    if not measured.attributed:
+        raise ConfigError(
+            f"Hypothesis {hypothesis.id!r} needs attribution, which the study does not measure",
+            seen=hypothesis.quantity,
+            allowed="a study with the method attribution",
+            remedy="add attribution under mechanisms.methods",
+        )
+    for site in hypothesis.sites:
+        if parse_site(site).kind not in _ATTRIBUTED:
+            raise ConfigError(
+                f"Hypothesis {hypothesis.id!r} names a kind of site that has no contribution",
+                seen=site,
+                allowed=", ".join(_ATTRIBUTED),
+                remedy="name a head or an MLP",
             )
 
 

@@ -38,7 +38,7 @@ from moralscope.studies.shape import shape_of
 from moralscope.studies.study import Study, base_name, measures, trained_for
 
 MEASURES: Mapping[str, tuple[str, ...]] = {
-    "decisions": ("decide", "answer", "affect"),
+    "decisions": ("decide", "answer", "affect", "replicate"),
     "learned": ("decide",),
     "patching": ("patch", "cross", "approximate", "trace", "circuits", "control"),
     "attribution": ("explain",),

@@ -192,6 +192,17 @@ def test_two_agents_and_one_label_assignment(acts: synthetic.Tables) -> None:
         pl.col("id") == f"change:game:{synthetic.LABELS[1]}"
     )
     assert swapped["estimate"] == pytest.approx(exploratory["estimate"].item(), abs=1e-12)
+    aside = (
+        acts["prompts"]
+        .head(1)
+        .with_columns(
+            prompt=pl.lit("x"), family=pl.lit("other"), labels=pl.lit("up/down"), sha256=pl.lit("x")
+        )
+    )
+    wider = {**acts, "prompts": pl.concat([acts["prompts"], aside])}
+    (never,) = answers(wider, say("change", "game", direction="above", labels="up/down"))
+    assert never["verdict"] == NOT_IDENTIFIED
+    assert "not asked the prompts that claims rest on under the labels" in str(never["reason"])
     with pytest.raises(ConfigError, match="unknown label assignment 'a/b'"):
         answers(acts, say("change", "game", direction="above", labels="a/b"))
 

@@ -106,14 +106,15 @@ def _compared(
     base: str | None,
 ) -> Finding:
     asked = found.rows
-    labels: list[str] = asked.get_column("labels").unique().sort().to_list()
+    labels: list[str] = setting.tables["prompts"].get_column("labels").unique().sort().to_list()
     if hypothesis.labels is not None:
         require_known(hypothesis, "label assignment", [hypothesis.labels], labels)
         asked = asked.filter(pl.col("labels") == hypothesis.labels)
     for agent in agents:
         own = asked.filter(pl.col("agent") == agent).get_column("log_odds")
         if not len(own):
-            reason = f"{agent} was not asked the prompts that claims rest on (decide-{agent})."
+            under = f" under the labels {hypothesis.labels}" if hypothesis.labels else ""
+            reason = f"{agent} was not asked the prompts that claims rest on{under}."
             return untested(setting, hypothesis, reason)
         if own.null_count():
             reason = (
@@ -242,12 +243,14 @@ def _design_of(setting: Setting, hypothesis: Hypothesis) -> Design | str:
     Raises:
         ConfigError: there is no such contrast, family or game.
     """
-    every = [d for d in designs(setting.tables["prompts"]) if d.unit != "presentations"]
-    places = {"family": [d.family for d in every], "game": [d.game for d in every]}
-    for key, known in places.items():
+    prompts = setting.tables["prompts"]
+    every = [d for d in designs(prompts) if d.unit != "presentations"]
+    for key in ("family", "game"):
         wanted: str | None = getattr(hypothesis, key)
         if wanted is not None:
-            require_known(hypothesis, key, [wanted], sorted(set(known)))
+            require_known(
+                hypothesis, key, [wanted], prompts.get_column(key).unique().sort().to_list()
+            )
     names = sorted({c.name for c in (*OF_STATES, *OF_SITUATIONS)})
     require_known(hypothesis, "contrast", [str(hypothesis.contrast)], names)
     fitting = [
