@@ -31,6 +31,8 @@ from moralscope.evidence.statistics.resampling import EXACT_LABELLINGS, Array, f
 
 _Index = NDArray[np.int64]
 
+_CHUNK = 2**21
+
 
 @dataclass(frozen=True, slots=True)
 class Hub:
@@ -98,11 +100,26 @@ def hub_degree(adjacency: Array, rng: np.random.Generator, draws: int = 999) -> 
         picks = np.array(list(itertools.combinations(range(len(rows)), count)))
         largest = _largest(picks, rows, columns, sites)
     else:
-        drawn = [rng.choice(len(rows), count, replace=False, shuffle=False) for _ in range(draws)]
-        largest = np.append(_largest(np.array(drawn), rows, columns, sites), seen.max())
+        largest = np.append(_drawn(count, (rows, columns), sites, rng, draws), seen.max())
         floor = max(floor, 1.0 / (draws + 1))
     site = int(seen.argmax())
     return Hub(site, int(seen[site]), float((largest >= seen[site]).mean()), floor)
+
+
+def _drawn(
+    count: int, ends: tuple[_Index, _Index], sites: int, rng: np.random.Generator, draws: int
+) -> NDArray[np.int64]:
+    """Largest degrees of random networks, some at a time: dense ones take much memory."""
+    rows, columns = ends
+    step = max(1, _CHUNK // count)
+    parts: list[NDArray[np.int64]] = []
+    for start in range(0, draws, step):
+        picks = [
+            rng.choice(len(rows), count, replace=False, shuffle=False)
+            for _ in range(min(step, draws - start))
+        ]
+        parts.append(_largest(np.array(picks), rows, columns, sites))
+    return np.concatenate(parts)
 
 
 def _largest(picks: _Index, rows: _Index, columns: _Index, sites: int) -> NDArray[np.int64]:
