@@ -10,11 +10,14 @@ import pytest
 import synthetic
 import yaml
 
+from moralscope.core.documents import validate
 from moralscope.core.errors import ConfigError, TableError
 from moralscope.core.tables import conform
 from moralscope.evidence.auditing import normalising
 from moralscope.evidence.auditing.audit import Audit, audit
-from moralscope.evidence.claims import make_claims
+from moralscope.evidence.auditing.coverage import QUESTIONS
+from moralscope.evidence.auditing.settings import AuditSettings
+from moralscope.evidence.claims import FINDERS, make_claims
 from moralscope.evidence.controls.judging import judge_controls
 from moralscope.evidence.designing.table import design_table
 from moralscope.evidence.gates.judging import judge_gates
@@ -201,6 +204,37 @@ def test_without_scenarios_there_are_no_claims_and_it_is_said_what_to_add(
     )
 
 
+def test_copies_of_prompts_are_not_looked_for_where_texts_are_unknown(
+    sound: synthetic.Tables, write
+) -> None:
+    columns = ["agent", "prompt", "scenario", "log_odds"]
+    done = audited(write({"decisions": sound["decisions"].select(columns)}))
+    gates = {(g["gate"], g["subject"]): g for g in done.gates.iter_rows(named=True)}
+    for subject in ("prompts", "scenarios"):
+        assert gates["duplicates", subject]["passed"] is None
+        assert "add the column text" in gates["duplicates", subject]["advice"]
+
+
+def test_copies_of_prompts_are_found_without_scenarios(sound: synthetic.Tables, write) -> None:
+    prompts = sound["prompts"].select("prompt", text=pl.lit("the same"))
+    decisions = sound["decisions"].select("agent", "prompt", "log_odds")
+    done = audited(write({"decisions": decisions, "prompts": prompts}))
+    gate = done.gates.filter(pl.col("gate") == "duplicates", pl.col("subject") == "prompts")
+    assert gate.select("measured", "passed").rows() == [(31.0, False)]
+
+
+def test_every_kind_of_claim_has_its_question() -> None:
+    asked = {name for question in QUESTIONS for name in question.finders}
+    assert set(FINDERS) <= asked
+
+
+def test_the_documented_settings_can_be_read() -> None:
+    page = Path(__file__).parents[3] / "docs" / "audit.md"
+    text = page.read_text(encoding="utf-8").split("```yaml\n")[1].split("```")[0]
+    settings = validate(AuditSettings, yaml.safe_load(text), "audit.md")
+    assert settings.hypotheses[1].published == 0
+
+
 def test_scenarios_come_from_names_only_where_that_is_asked_for(
     sound: synthetic.Tables, write
 ) -> None:
@@ -279,9 +313,9 @@ def test_agents_on_different_prompts_are_a_stated_gap_and_the_rest_is_judged(
 ) -> None:
     rows = sound["decisions"].filter((pl.col("agent") != "game") | (pl.col("scenario") != "s3"))
     done = audited(write({**some(sound, "agents", "prompts", "patching"), "decisions": rows}))
-    missed = done.coverage.filter(
-        pl.col("question") == "claims", pl.col("subject") == "behaviour"
-    ).row(0, named=True)
+    missed = done.coverage.filter(pl.col("question") == "changes and differences in behaviour").row(
+        0, named=True
+    )
     assert not missed["ran"]
     assert "were not measured on the same prompts" in missed["sentence"]
     assert "patching:game>utilitarian" in by_id(done.claims)

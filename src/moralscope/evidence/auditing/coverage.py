@@ -17,6 +17,7 @@ from moralscope.evidence.auditing.judging import Judged
 from moralscope.evidence.auditing.layouts import layout_of
 from moralscope.evidence.auditing.normalising import Normalised, needs_of
 from moralscope.evidence.auditing.parts import IN_PARTS, WHOLE
+from moralscope.evidence.claims import FINDERS
 
 Row = dict[str, object]
 
@@ -74,7 +75,7 @@ def coverage_table(known: Normalised, judged: Judged) -> pl.DataFrame:
         _row("base", "", known.has_base, known.agents_basis),
         _row("scenarios", "", known.prompts.prompts is not None, known.prompts.basis),
         *_questions(known, judged),
-        *(_row(q, s, False, f"Not available: {why}") for (q, s), why in judged.failed.items()),
+        *_failed(judged),
         *_tables_left(known),
     ]
     return from_rows("coverage", rows)
@@ -104,7 +105,9 @@ def _questions(known: Normalised, judged: Judged) -> Iterator[Row]:
         if found:
             yield _row(question.name, "", True, f"{found} {'claim' if found == 1 else 'claims'}")
             continue
-        yield _row(question.name, "", False, _NOT + _lacking(known, question))
+        reasons = [judged.failed.get(("claims", name)) for name in question.finders]
+        why = next((reason for reason in reasons if reason), None)
+        yield _row(question.name, "", False, _NOT + (why or _lacking(known, question)))
     if not known.baselines:
         yield _row(
             "flips", "patching", False,
@@ -125,6 +128,13 @@ def _lacking(known: Normalised, question: Question) -> str:
     if question.base and not known.has_base:
         return known.agents_basis.removeprefix(_NOT)
     return f"it needs {question.unless}"
+
+
+def _failed(judged: Judged) -> Iterator[Row]:
+    """What could not be judged, but for the questions that say so themselves."""
+    for (what, subject), why in judged.failed.items():
+        if what != "claims" or subject not in FINDERS:
+            yield _row(what, subject, False, _NOT + why)
 
 
 def _source(table: str) -> str:
