@@ -216,3 +216,12 @@ def test_an_unclear_measure_is_asked_for(changed: synthetic.Tables) -> None:
     )
     with pytest.raises(ConfigError, match="does not say which correlation.*add metric"):
         pathway({**without(changed, "norms"), "interactions": two}, tables=["interactions"])
+
+
+def test_a_pair_without_others_has_no_reliability_and_is_not_named() -> None:
+    two = inner_planted.tables(flipped=("utilitarian",), sites=inner_planted.SITES[:2])
+    claim = pathway(two)
+    assert claim["p_adjusted"] < 0.05
+    assert claim["verdict"] == "not distinguishable from noise"
+    assert claim["outcome"] == "open"
+    assert "(reliability not available, 0.7 is needed to name a pair)" in str(claim["reason"])
