@@ -38,20 +38,20 @@ def test_a_run_says_what_it_did_and_where_the_page_is(
     study, out = study_file(), tmp_path / "run"
     assert main(["run", str(study), "--out", str(out), "--dry-run"]) == 0
     said = capsys.readouterr().out.splitlines()
-    assert said[-2].startswith("To compute: 11 stages, ")
+    assert said[-2].startswith("To compute: 13 stages, ")
     assert said[-1] == f"The run would be in {out}"
     assert not out.exists()
 
     assert main(["run", str(study), "--out", str(out)]) == 0
     said = capsys.readouterr()
     run_line, _, page_line = said.out.splitlines()[-3:]
-    assert run_line.startswith(f"Run: {out} (11 stages, none of them cached, in ")
+    assert run_line.startswith(f"Run: {out} (13 stages, none of them cached, in ")
     assert page_line == f"Report: {out / 'report.html'}"
     assert (out / "report.html").is_file()
     assert "train game" in said.err
 
     assert main(["run", str(study), "--out", str(out)]) == 0
-    assert "(11 stages, 11 of them cached, in " in capsys.readouterr().out
+    assert "(13 stages, 13 of them cached, in " in capsys.readouterr().out
     assert main(["run", str(study), "--out", str(out), "--dry-run"]) == 0
     assert "Everything is cached" in capsys.readouterr().out
 
@@ -169,8 +169,8 @@ def test_an_interrupted_run_says_so_and_goes_on(
     )
     assert files_in(out) == []
     assert main(["run", str(study), "--out", str(out)]) == 0
-    assert "4 of them cached" in capsys.readouterr().out
+    assert "5 of them cached" in capsys.readouterr().out
     manifest = json.loads((out / "manifest.json").read_text())
     assert [s["name"] for s in manifest["stages"] if s["cached"]] == [
-        "prompts", "train-game", "agents", "decide-base",
+        "prompts", "replicate-base", "train-game", "agents", "decide-base",
     ]  # fmt: skip
