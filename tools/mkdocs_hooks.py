@@ -37,6 +37,7 @@ from moralscope.games.asking.family_sets import FAMILIES, families
 from moralscope.games.asking.framing import FRAMINGS
 from moralscope.games.asking.wording import Wording
 from moralscope.games.play.classical import CLASSICAL
+from moralscope.studies.controls import ControlChoice
 from moralscope.studies.evaluation import EvaluationChoice
 from moralscope.studies.study import (
     AgentEntry,
@@ -61,6 +62,7 @@ PLACES: dict[str, type[BaseModel]] = {
     "prompts": PromptChoice,
     "evaluation": EvaluationChoice,
     "mechanisms": MechanismChoice,
+    "controls": ControlChoice,
     "evidence": EvidenceChoice,
 }
 FROM_THE_AGENT = {"reward", "opponent", "seed"}

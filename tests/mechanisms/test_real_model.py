@@ -16,6 +16,8 @@ from moralscope.games import clusters, structured
 from moralscope.mechanisms.attribution.contributions import attribution_tables
 from moralscope.mechanisms.clean import CleanRun
 from moralscope.mechanisms.lens.reading import lens_table
+from moralscope.mechanisms.patching.changing import Controlled
+from moralscope.mechanisms.patching.controlled import control_patches_table, spread_sites
 from moralscope.mechanisms.patching.edits import Intervention
 from moralscope.mechanisms.patching.tables import patching_table, sweep_prompt
 from moralscope.models.loading import LoadedModel
@@ -122,3 +124,24 @@ def test_controls_hold_over_every_site(roster: Roster, runs: dict[str, CleanRun]
 def test_the_anatomy_has_three_hundred_sites(roster: Roster):
     sites = roster.anatomy("base").component_sites
     assert (len(sites), sites[-1]) == (300, Site("mlp", 29))
+
+
+def test_planted_vectors_do_what_they_do_in_a_whole_forward(
+    roster: Roster, runs: dict[str, CleanRun]
+):
+    with roster.speaking("moral") as model:
+        anatomy = roster.anatomy("moral")
+        wanted = Controlled(
+            ((0, 0), (1, 1)), spread_sites(anatomy.component_sites), 1, planted=True
+        )
+        table = control_patches_table(
+            model, anatomy, runs["game"], runs["moral"], wanted,
+            rng=np.random.default_rng(0), patched={},
+        )  # fmt: skip
+    planted = table.filter(control="planted")
+    effect, expected = (planted[name].to_numpy() for name in ("effect", "expected"))
+    assert (np.abs(effect - expected) <= 1e-4 * np.maximum(1.0, np.abs(expected))).all()
+    assert np.abs(expected).max() > 1e-2
+    random = table.filter(control="random_direction")
+    assert random.height == 2 * 24
+    assert random["effect"].null_count() == 0
