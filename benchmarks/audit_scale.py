@@ -10,7 +10,7 @@ from __future__ import annotations
 import argparse
 import itertools
 import json
-import resource
+import os
 import subprocess
 import sys
 import tempfile
@@ -80,9 +80,12 @@ def measure(rows: int, form: str) -> dict[str, object]:
         written = write_study(folder, rows, form)
         start = time.perf_counter()
         command = [sys.executable, "-m", "moralscope", "audit", str(folder)]
-        subprocess.run([*command, "--out", str(Path(name) / "out")], check=True)
+        process = subprocess.Popen([*command, "--out", str(Path(name) / "out")])
+        _, status, used = os.wait4(process.pid, 0)  # the cost of this process alone
+        process.returncode = os.waitstatus_to_exitcode(status)
+        if process.returncode != 0:
+            raise subprocess.CalledProcessError(process.returncode, command)
         seconds = time.perf_counter() - start
-        used = resource.getrusage(resource.RUSAGE_CHILDREN)
         claims = pl.read_parquet(Path(name) / "out" / "tables" / "claims.parquet").height
     return {
         "rows": written,
