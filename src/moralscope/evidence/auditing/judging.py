@@ -33,7 +33,7 @@ from moralscope.evidence.hypotheses.grammar import Named, not_registered
 from moralscope.evidence.hypotheses.judging import hypotheses_table, hypothesis_findings
 from moralscope.evidence.ledger import Finding
 
-BASIS = "stated in the settings of the audit, after the tables existed"
+BASIS = "Named in the settings of the audit, after the tables existed."
 """When hypotheses of an audit were named."""
 
 
