@@ -125,6 +125,7 @@ def test_the_life_of_a_hypothesis(small: StudyOf, cache: Path, tmp_path: Path) -
     assert listed(out)["shrinks"] == (False, AFTER)
     late = claims(out)["shrinks"]
     assert not late["registered"]
+    assert AFTER in str(late["statement"])
     assert claims(out)["grows"]["n_tests"] == 2  # a late one does not join their correction
 
     run_study(small(hypotheses=[SAME | {"margin": 5.0}]), out)
@@ -135,6 +136,7 @@ def test_the_life_of_a_hypothesis(small: StudyOf, cache: Path, tmp_path: Path) -
     }
     assert set(claims(out)) == {"same", "grows", "same.before-1"}
     assert claims(out)["grows"]["registered"]
+    assert REMOVED in str(claims(out)["grows"]["statement"])
     assert claims(out)["grows"]["n_tests"] == 2  # dropping one does not ease the correction
 
     run_study(small(), out)

@@ -49,10 +49,10 @@ _EVERY = tuple(dict.fromkeys(kind for kinds in MEASURES.values() for kind in kin
 _INCIDENTAL = {"versions", "glue", "threads", "machine", "device", "max_nodes", "agent"}
 _PAIRED = MEASURES["patching"]
 
-BEFORE = "named before any of its data was measured"
-AFTER = "named after some of its data had been measured, and therefore exploratory"
-REMOVED = "registered, then removed from the study file"
-ELSEWHERE = "registered for the same data by another study, and not in this study file"
+BEFORE = "It was named before any of its data was measured."
+AFTER = "It was named after some of its data had been measured, and is therefore exploratory."
+REMOVED = "It was registered, then removed from the study file."
+ELSEWHERE = "It was registered for the same data by another study; this study file leaves it out."
 
 
 def check_answerable(study: Study, source: ModelSource) -> None:

@@ -206,7 +206,7 @@ class Named:
     Attributes:
         hypothesis: what was said.
         registered: whether it was named before any of its data was measured.
-        basis: how that is known.
+        basis: how that is known, a sentence; the claim repeats it.
         asked: whether it is to be tested; if not, it is only listed.
     """
 

@@ -40,8 +40,15 @@ def _answer(setting: Setting, named: Named) -> Finding:
     kind = PUBLISHED if named.hypothesis.form.published else LATE
     if named.registered:
         kind = REGISTERED
-    stated = found.hypothesis or Stated(OPEN)
-    return replace(found, hypothesis=replace(stated, kind=kind))
+    stated = replace(found.hypothesis or Stated(OPEN), kind=kind)
+    if kind == PUBLISHED:
+        return replace(found, hypothesis=stated)
+    return replace(
+        found,
+        found=f"{found.found} {named.basis}",
+        observed=f"{found.observed} {named.basis}",
+        hypothesis=stated,
+    )
 
 
 def hypotheses_table(hypotheses: Sequence[Named]) -> pl.DataFrame:
