@@ -26,7 +26,7 @@ from moralscope.evidence.calibrating.procedures import PROCEDURES
 from moralscope.evidence.calibrating.running import calibrate
 
 WHOLE = [name for name in PROCEDURES if name == "claims" or name.startswith("gate_")]
-RUNS = 40
+RUNS = 25
 
 
 @pytest.fixture(scope="module")
