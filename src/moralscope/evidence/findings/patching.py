@@ -9,7 +9,7 @@ tested against zero, and magnitudes are never compared.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -41,7 +41,7 @@ from moralscope.evidence.ledger import (
     noise_floor,
     size,
 )
-from moralscope.evidence.statistics.intervals import share_interval
+from moralscope.evidence.statistics.intervals import share_interval, zero_event_bound
 from moralscope.evidence.units import Units, inference_family, matrix, on_family, paired
 
 
@@ -100,6 +100,35 @@ def found_sweeps(setting: Setting, rows: pl.DataFrame) -> Iterator[Sweep]:
                 faults(patching_results(setting.tables, name, target, part)),
                 noise_floor(setting, [source, target, f"{source}>{target}"], patched=True),
             )
+
+
+def pair_rows(
+    patching: pl.DataFrame, pair: Sequence[str], positions: str | None, write: str | None
+) -> pl.DataFrame:
+    """The patches of one agent into another in one way; no rows where there are none.
+
+    Args:
+        patching: the table.
+        pair: source and target.
+        positions: where; if not told, ``answer_span``, or else the only one at which the two were
+            patched into each other: other tools record none.
+        write: how; if not told, ``write``, or else the only one.
+    """
+    both = patching.filter(pl.col("source").is_in(pair) & pl.col("target").is_in(pair))
+    usual = {"positions": "answer_span", "write": "write"}
+    for column, told in (("positions", positions), ("write", write)):
+        there: list[str] = both.get_column(column).unique().to_list()
+        meant = there[0] if len(there) == 1 else usual[column]
+        both = both.filter(pl.col(column) == (meant if told is None else told))
+    return both.filter((pl.col("source") == pair[0]) & (pl.col("target") == pair[1]))
+
+
+def ways_there(patching: pl.DataFrame, pair: Sequence[str]) -> str:
+    """What a pair was patched by instead, as the end of a sentence; empty where it was not."""
+    own = patching.filter((pl.col("source") == pair[0]) & (pl.col("target") == pair[1]))
+    ways = own.select("positions", "write").unique().sort("positions", "write").rows()
+    told = "; ".join(f"positions: {positions}, write: {write}" for positions, write in ways)
+    return f" (there is {told})" if ways else ""
 
 
 def _singles(sweep: Sweep) -> pl.DataFrame:
@@ -169,7 +198,8 @@ def flips_finding(setting: Setting, sweep: Sweep, family: str) -> Finding:
     per_scenario = singles.group_by("scenario").agg(pl.col("flips").any())
     events, n = int(per_scenario.get_column("flips").sum()), per_scenario.height
     flips = int(singles.get_column("flips").sum())
-    interval = share_interval(events, n)
+    # That there is none is a statement about one side, so the whole error stands on it.
+    interval = share_interval(events, n) if events else (0.0, zero_event_bound(n))
     swap = sweep.rows.filter(pl.col("site") == "all")
     ceiling = int(swap.get_column("flipped").sum())
     margin = float(np.median(np.abs(singles.get_column("baseline_log_odds").to_numpy())))

@@ -15,7 +15,12 @@ import polars as pl
 from moralscope.evidence.findings.attribution import completeness_error
 from moralscope.evidence.findings.inner import VALUES, inner_agents, inner_values
 from moralscope.evidence.findings.inner_queries import difference_rows, effect_rows
-from moralscope.evidence.findings.patching import consult_sweeps, found_sweeps
+from moralscope.evidence.findings.patching import (
+    consult_sweeps,
+    found_sweeps,
+    pair_rows,
+    ways_there,
+)
 from moralscope.evidence.gates.site_quality import mantissa_bits
 from moralscope.evidence.gates.sites import SITE_GATES, SiteFaults, SiteResults, faults
 from moralscope.evidence.ledger import Consulted, Setting, consult
@@ -33,13 +38,13 @@ class Asked:
     Attributes:
         table: ``patching``, ``attribution`` or ``norms``.
         agents: the first minus the second; of patching, the first into the second.
-        positions, write: of patching.
+        positions, write: of patching; None where not told.
     """
 
     table: str
     agents: tuple[str, str]
-    positions: str = "answer_span"
-    write: str = "write"
+    positions: str | None = None
+    write: str | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -96,16 +101,15 @@ def profile(setting: Setting, asked: Asked) -> Profile | str:
 def _patched(setting: Setting, asked: Asked) -> Profile | str:
     patching, prompts = setting.tables["patching"], setting.tables["prompts"]
     source, target = asked.agents
-    own = patching.filter(
-        (pl.col("source") == source)
-        & (pl.col("target") == target)
-        & (pl.col("positions") == asked.positions)
-        & (pl.col("write") == asked.write)
-    )
+    own = pair_rows(patching, asked.agents, asked.positions, asked.write)
     family = inference_family(prompts, own.get_column("prompt"))
     found = [] if family is None else list(found_sweeps(setting, on_family(own, prompts, family)))
     if family is None or not found:
-        return f"there is no sweep of single sites of {source} into {target} on known prompts."
+        instead = ways_there(patching, asked.agents)
+        return (
+            f"there is no sweep of single sites of {source} into {target} on known prompts"
+            f"{instead}."
+        )
     sweep = found[0]
     singles = sweep.rows.filter(pl.col("site") != "all")
     return Profile(

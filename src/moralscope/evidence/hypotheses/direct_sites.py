@@ -24,6 +24,8 @@ from moralscope.evidence.findings.patching import (
     consult_sweeps,
     flips_finding,
     found_sweeps,
+    pair_rows,
+    ways_there,
 )
 from moralscope.evidence.findings.sites import blame_clones
 from moralscope.evidence.gates.sites import SiteFaults, attribution_results, faults
@@ -210,20 +212,14 @@ def _sweep(
     if family is None:
         return "no patch is on a prompt of the table of prompts."
     source, target = pair
-    positions = hypothesis.positions or "answer_span"
-    write = hypothesis.write or "write"
-    rows = patching.filter(
-        (pl.col("source") == source)
-        & (pl.col("target") == target)
-        & (pl.col("positions") == positions)
-        & (pl.col("write") == write)
-    )
+    rows = pair_rows(patching, pair, hypothesis.positions, hypothesis.write)
     found = list(found_sweeps(setting, on_family(rows, prompts, family)))
     if not found:
-        where = "" if (positions, write) == ("answer_span", "write") else f" {positions}, {write}"
+        how = ", ".join(way for way in (hypothesis.positions, hypothesis.write) if way)
+        where = f" {how}" if how else ""
         return (
-            f"there is no sweep {source}>{target}{where}; it comes from the stage "
-            f"patch-{source}>{target} (mechanisms.pairs)."
+            f"there is no sweep {source}>{target}{where}{ways_there(patching, pair)}; it comes "
+            f"from the stage patch-{source}>{target} (mechanisms.pairs)."
         )
     return found[0], family
 

@@ -57,8 +57,7 @@ def significant_count(setting: Setting, hypothesis: Hypothesis) -> Finding:
 
 def asked_by(hypothesis: Hypothesis, table: str, agents: tuple[str, str]) -> Asked:
     """The profile that a hypothesis means."""
-    positions, write = hypothesis.positions or "answer_span", hypothesis.write or "write"
-    return Asked(table, agents, positions, write)
+    return Asked(table, agents, hypothesis.positions, hypothesis.write)
 
 
 @dataclass(frozen=True, slots=True)

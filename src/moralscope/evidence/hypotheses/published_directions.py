@@ -27,6 +27,8 @@ from moralscope.evidence.findings.patching import (
     consult_sweeps,
     flips_finding,
     found_sweeps,
+    pair_rows,
+    ways_there,
 )
 from moralscope.evidence.findings.sites import sites_to_test
 from moralscope.evidence.hypotheses.grammar import Hypothesis
@@ -58,8 +60,9 @@ def asymmetry_share(setting: Setting, hypothesis: Hypothesis) -> Finding:
     ahead = _sweep(setting, hypothesis, (first, second))
     back = _sweep(setting, hypothesis, (second, first))
     if ahead is None or back is None:
-        lacking = f"{first}>{second}" if ahead is None else f"{second}>{first}"
-        reason = f"there is no sweep {lacking}; both directions are needed."
+        lacking = (first, second) if ahead is None else (second, first)
+        instead = ways_there(setting.tables["patching"], lacking)
+        reason = f"there is no sweep {'>'.join(lacking)}{instead}; both directions are needed."
         return untested(setting, hypothesis, reason)
     joined = both_ways_rows(ahead[0], back[0]).filter(pl.col("site") != "all")
     blamed = [ahead[0].faults, back[0].faults]
@@ -76,12 +79,7 @@ def _sweep(
 ) -> tuple[Sweep, str] | None:
     """The sweep of a pair and its prompt family; None where there is none."""
     patching, prompts = setting.tables["patching"], setting.tables["prompts"]
-    own = patching.filter(
-        (pl.col("source") == pair[0])
-        & (pl.col("target") == pair[1])
-        & (pl.col("positions") == (hypothesis.positions or "answer_span"))
-        & (pl.col("write") == (hypothesis.write or "write"))
-    )
+    own = pair_rows(patching, pair, hypothesis.positions, hypothesis.write)
     family = inference_family(prompts, own.get_column("prompt"))
     if family is None:
         return None
@@ -185,7 +183,8 @@ def zero_flips(setting: Setting, hypothesis: Hypothesis) -> Finding:
     pair = (hypothesis.agents[0], hypothesis.agents[1])
     found = _sweep(setting, hypothesis, pair)
     if found is None:
-        reason = f"there is no sweep of single sites {pair[0]}>{pair[1]} on known prompts."
+        instead = ways_there(setting.tables["patching"], pair)
+        reason = f"there is no sweep of single sites {pair[0]}>{pair[1]} on known prompts{instead}."
         return untested(setting, hypothesis, reason)
     made = flips_finding(setting, *found)
     seen = bool(made.estimate)
