@@ -14,6 +14,7 @@ from moralscope.core.hashing import LAYERS
 from moralscope.core.schemas import SCHEMAS
 from moralscope.core.schemas_behaviour import SCHEMAS as BEHAVIOUR
 from moralscope.core.tables import schema_of
+from moralscope.evidence.auditing.settings import AuditSettings
 from moralscope.evidence.contrasts import OF_SITUATIONS, OF_STATES
 from moralscope.evidence.hypotheses.forms import FORMS
 from moralscope.evidence.hypotheses.grammar import Hypothesis
@@ -148,7 +149,11 @@ def test_every_key_and_quantity_of_a_hypothesis_is_documented(hooks: ModuleType)
 
 
 def test_the_hypotheses_that_are_shown_can_be_asked(hooks: ModuleType):
-    (shown,) = re.findall(r"```yaml\n(.*?)```", page(hooks, "hypotheses.md"), re.DOTALL)
+    blocks = re.findall(r"```yaml\n(.*?)```", page(hooks, "hypotheses.md"), re.DOTALL)
+    shown, published = blocks
+    audit = validate(AuditSettings, parse_yaml(published, "hypotheses.md"), "hypotheses.md")
+    assert {h.quantity for h in audit.hypotheses} <= set(FORMS)
+    assert all(h.published is not None for h in audit.hypotheses)
     study = validate(Study, parse_yaml(shown, "hypotheses.md"), "hypotheses.md")
     assert [h.quantity for h in study.hypotheses] == ["change", "patch_effect", "difference"]
 

@@ -24,6 +24,25 @@ def _claim_rows(content: Content) -> list[dict[str, object]]:
     ]
 
 
+def _hypothesis_rows(content: Content) -> list[dict[str, object]]:
+    """Each hypothesis with what became of it."""
+    return [
+        {
+            "id": named.id,
+            "statement": named.statement,
+            "quantity": named.quantity,
+            "registered": named.registered,
+            "basis": named.basis,
+            "published": named.published,
+            "claim": None if named.finding is None else named.finding.id,
+            "outcome": None if named.finding is None else named.finding.outcome,
+            "verdict": None if named.finding is None else named.finding.verdict,
+            "reason": None if named.finding is None else named.finding.reason,
+        }
+        for named in content.judged.hypotheses
+    ]
+
+
 def twin(content: Content) -> dict[str, object]:
     """Everything a person reads on the page, as a JSON value."""
     manifest = content.run.manifest
@@ -69,21 +88,7 @@ def twin(content: Content) -> dict[str, object]:
         ],
         "gates": [asdict(gate) for gate in content.gates],
         "audit": content.audit,
-        "hypotheses": [
-            {
-                "id": named.id,
-                "statement": named.statement,
-                "quantity": named.quantity,
-                "registered": named.registered,
-                "basis": named.basis,
-                "published": named.published,
-                "claim": None if named.finding is None else named.finding.id,
-                "outcome": None if named.finding is None else named.finding.outcome,
-                "verdict": None if named.finding is None else named.finding.verdict,
-                "reason": None if named.finding is None else named.finding.reason,
-            }
-            for named in content.judged.hypotheses
-        ],
+        "hypotheses": _hypothesis_rows(content),
         "controls": [asdict(control) for control in content.judged.controls],
         "design": [asdict(row) for row in content.judged.design],
         "coverage": [asdict(row) for row in content.judged.coverage],

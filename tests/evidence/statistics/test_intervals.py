@@ -132,17 +132,28 @@ def test_coverage_of_both_intervals() -> None:
         assert 0.93 <= share <= 0.97, (clusters, share)
 
 
-@pytest.mark.parametrize(("events", "clusters"), [(1, 20), (7, 20), (20, 20), (3, 5)])
+@pytest.mark.parametrize(
+    ("events", "clusters"), [(0, 20), (0, 1), (1, 20), (7, 20), (20, 20), (3, 5)]
+)
 def test_share_interval_equals_statsmodels(events: int, clusters: int) -> None:
     oracle = proportion_confint(events, clusters, alpha=0.05, method="beta")
     assert share_interval(events, clusters) == pytest.approx(oracle, abs=1e-10)
 
 
 @pytest.mark.parametrize("clusters", [1, 5, 20])
-def test_no_events_give_the_one_sided_exact_bound(clusters: int) -> None:
+def test_no_events_have_an_exact_bound_from_above(clusters: int) -> None:
     oracle = stats.binomtest(0, clusters, alternative="less").proportion_ci(0.95).high
-    assert share_interval(0, clusters) == pytest.approx((0.0, oracle), abs=1e-10)
-    assert zero_event_bound(clusters) == pytest.approx(1 - 0.05 ** (1 / clusters))
+    assert zero_event_bound(clusters) == pytest.approx(oracle, abs=1e-10)
+
+
+@pytest.mark.parametrize("clusters", [5, 10, 20, 40])
+def test_share_interval_covers_every_share(clusters: int) -> None:
+    """Exact coverage, summed over the binomial distribution, nowhere below 95%."""
+    events = np.arange(clusters + 1)
+    low, high = np.array([share_interval(int(k), clusters) for k in events]).T
+    for share in np.linspace(0.001, 0.999, 400):
+        holds = (low <= share) & (share <= high)
+        assert stats.binom.pmf(events, clusters, share)[holds].sum() >= 0.95 - 1e-12
 
 
 def test_impossible_share() -> None:

@@ -6,9 +6,9 @@ on the further end of the two is taken on either side. Simulated 95% intervals o
 clusters cover, for skewed units (exponential), in 92 to 93% of studies by cluster-t and 94% by
 bootstrap-t; for heavy tails (Student's t, 2 degrees), in 96% by cluster-t and 91% by bootstrap-t;
 taken together, in 95 to 96% of either. Welch for two groups of seeds. Clopper-Pearson for shares of
-clusters, with the one-sided bound ``1 - 0.05^(1/G)`` when no cluster shows the event; because of
-it, coverage falls to 92.7% where the true share lies just above that bound. Smallest detectable
-effect: the noncentrality at which a two-sided t test reaches the wanted power.
+clusters, two-sided; and the bound from above ``1 - 0.05^(1/G)`` for when no cluster shows the
+event. Smallest detectable effect: the noncentrality at which a two-sided t test reaches the wanted
+power.
 
 Does not aggregate rows to clusters, and gives None, never a number, where an interval is
 undefined.
@@ -124,7 +124,10 @@ def zero_event_bound(clusters: int, alpha: float = 0.05) -> float:
 
 
 def share_interval(events: int, clusters: int, level: float = 0.95) -> Interval:
-    """Clopper-Pearson interval for a share of clusters; one-sided when no cluster has the event.
+    """Clopper-Pearson interval for a share of clusters; it covers at least ``level`` of the time.
+
+    Two-sided throughout. A bound from above alone, for when no cluster has the event, is
+    ``zero_event_bound``; mixing the two would cover less.
 
     Raises:
         ConfigError: there are more events than clusters, or no clusters.
@@ -137,12 +140,12 @@ def share_interval(events: int, clusters: int, level: float = 0.95) -> Interval:
             remedy="count each cluster at most once",
         )
     tail = (1.0 - level) / 2.0
-    if events == 0:
-        return 0.0, zero_event_bound(clusters, 1.0 - level)
-    low = float(special.betaincinv(events, clusters - events + 1, tail))
-    if events == clusters:
-        return low, 1.0
-    return low, float(special.betaincinv(events + 1, clusters - events, 1.0 - tail))
+    low, high = 0.0, 1.0
+    if events > 0:
+        low = float(special.betaincinv(events, clusters - events + 1, tail))
+    if events < clusters:
+        high = float(special.betaincinv(events + 1, clusters - events, 1.0 - tail))
+    return low, high
 
 
 def smallest_detectable_effect(

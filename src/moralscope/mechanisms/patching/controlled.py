@@ -128,12 +128,8 @@ def control_patches_table(
         ]
     if wanted.planted:
         planted = [Planted.of(anatomy, found, kind, aim, wanted) for kind, aim in aims.items()]
-        some = [
-            look(anatomy, source, target, segment, wanted)
-            for segment in segments_for(
-                source, target, wanted.pairs[:PLANTED_PROMPTS], wanted.positions
-            )
-        ]
+        few = segments_for(source, target, wanted.pairs[:PLANTED_PROMPTS], wanted.positions)
+        some = [look(anatomy, source, target, segment, wanted) for segment in few]
         rows += [
             {**place, **row}
             for row in planted_rows(

@@ -116,6 +116,20 @@ def patching_table(
         write=write, memory_bytes=memory_bytes, max_row_tokens=max_row_tokens,
         task=f"patch {source.agent}>{target.agent}", progress=progress,
     )  # fmt: skip
+    how = {"positions": positions, "write": write}
+    rows = _patch_rows(source, target, found, chosen, how)
+    controls = _controls(source, target, found, covers=covers)
+    return from_rows("patching", rows), from_rows("controls", controls)
+
+
+def _patch_rows(
+    source: CleanRun,
+    target: CleanRun,
+    found: Sweep,
+    chosen: tuple[tuple[Site, ...], ...],
+    how: dict[str, str],
+) -> list[dict[str, object]]:
+    """A row per prompt and group of sites, and one for the full swap where it is known."""
     rows: list[dict[str, object]] = []
     for at, (mine, theirs) in enumerate(found.pairs):
         place = {
@@ -123,11 +137,12 @@ def patching_table(
             "target": target.agent,
             "prompt": target.prompts[mine].name,
             "source_prompt": source.prompts[theirs].name,
-            "positions": positions,
-            "write": write,
+            **how,
             "first_scored": len(target.prompts[mine].tokens),
         }
-        patched = {"first_patched": _first_patched(source, target, (mine, theirs), positions)}
+        patched = {
+            "first_patched": _first_patched(source, target, (mine, theirs), how["positions"])
+        }
         baseline = float(found.baseline[at])
         for group, value in zip(chosen, found.patched[: len(chosen), at], strict=True):
             rows.append(
@@ -137,8 +152,7 @@ def patching_table(
         if not math.isnan(ceiling):
             swap = {"first_patched": 0, **_site_columns((Site("all"),))}
             rows.append({**place, **swap, **_effect(baseline, ceiling)})
-    controls = _controls(source, target, found, covers=covers)
-    return from_rows("patching", rows), from_rows("controls", controls)
+    return rows
 
 
 def _first_patched(
