@@ -29,10 +29,28 @@ def test_negative_zero_equals_zero() -> None:
     assert found.clones == ((0, 1),)
 
 
-def test_the_smallest_difference_makes_columns_distinct() -> None:
+def test_the_smallest_difference_makes_columns_of_two_prompts_distinct() -> None:
     x = np.array([1.0, 2.0])
     found = distinct_columns(np.column_stack([x, np.nextafter(x, 3.0)]))
     assert found.clones == ()
+
+
+@pytest.mark.parametrize("jitter", [1e-15, 1e-12, 3e-6])
+def test_columns_that_differ_in_their_last_digits_are_clones(jitter: float) -> None:
+    """Whatever the order of a sum does to them; but for a tenth of a thousandth they are not."""
+    rng = np.random.default_rng(3)
+    others = rng.normal(size=(12, 40))
+    copies = others[:, [7]] * (1.0 + jitter * rng.uniform(-1.0, 1.0, (12, 3)))
+    near = others[:, [9]] * (1.0 + 1e-4 * rng.uniform(-1.0, 1.0, (12, 1)))
+    found = distinct_columns(np.hstack([others, copies, near]))
+    assert found.clones == ((7, 40, 41, 42),)
+    assert found.distinct == tuple(i for i in range(44) if i not in (40, 41, 42))
+
+
+def test_small_columns_are_compared_by_their_own_size() -> None:
+    rng = np.random.default_rng(4)
+    tiny = 1e-9 * rng.normal(size=(12, 5))
+    assert distinct_columns(np.hstack([rng.normal(size=(12, 5)), tiny])).clones == ()
 
 
 @pytest.mark.parametrize(("bits", "dtype"), [(23, np.float32), (52, np.float64), (10, np.float16)])
@@ -76,3 +94,27 @@ def test_resolution_needs_both_spread_and_values() -> None:
 )
 def test_mantissa_bits(name: str, bits: int | None) -> None:
     assert mantissa_bits(name) == bits
+
+
+@pytest.mark.parametrize(("step", "decimals"), [(0.01, 2), (2.0**-8, 4)])
+def test_numbers_printed_with_few_decimals_are_rounding(step: float, decimals: int) -> None:
+    """Decimals show no mantissa, whether they were rounded to them or to 16 bits before."""
+    drawn = np.random.default_rng(5).normal(0.0, 1.5, 40)
+    x = np.round(step * np.round(0.4 / step + drawn), decimals)[:, None]
+    found = resolution(x, x, 52)
+    assert found.values[0] >= 4
+    assert found.printed[0] == pytest.approx(step, rel=0.05)
+    assert found.resolved == (False,)
+    fine = np.round(0.4 + drawn, decimals)[:, None]
+    assert resolution(fine, fine, 52).resolved == (True,)
+
+
+@given(st.integers(0, 10_000), st.integers(10, 30))
+def test_measured_numbers_and_their_copies_are_no_lattice(seed: int, count: int) -> None:
+    x = np.repeat(np.random.default_rng(seed).normal(size=count), 2)[:, None]
+    assert resolution(x, x, 52).resolved == (True,)
+
+
+def test_zeros_and_even_steps_without_a_tie_are_no_rounding() -> None:
+    x = np.array([0.0] * 10 + [0.5, 0.7, 0.9, 1.1])[:, None]
+    assert resolution(x, x, 52).printed[0] == 0.0

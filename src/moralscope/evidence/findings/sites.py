@@ -171,7 +171,7 @@ def blame_clones(consulted: Consulted, site: str, faults: Sequence[SiteFaults]) 
     if not copies:
         return consulted
     reason = (
-        f"duplicates: {site} has the same results as another site, bit for bit; "
+        f"duplicates: {site} has the same results as another site, on every prompt; "
         f"{len(copies)} sites are clones, so no single one of them is located."
     )
     return replace(consulted, failed=(*consulted.failed, reason))

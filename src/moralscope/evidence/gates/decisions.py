@@ -64,7 +64,13 @@ def _resolution(agent: str, dtype: str, log_odds: pl.Series) -> Gate:
         return not_available("resolution", agent, MIN_STEPS, reason)
     steps, distinct = float(found.steps[0]), int(found.values[0])
     passed = found.resolved[0]
-    what = f"Log-odds vary by {steps:.3g} units in the last place ({found.bits} mantissa bits)"
+    printed = float(found.printed[0])
+    unit = (
+        f"rounding steps of {printed:.3g}"
+        if printed
+        else f"units in the last place ({found.bits} mantissa bits)"
+    )
+    what = f"Log-odds vary by {steps:.3g} {unit}"
     advice = (
         f"{what} and take {distinct} distinct values."
         if passed

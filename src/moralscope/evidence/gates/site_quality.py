@@ -1,10 +1,15 @@
 """Are these separate, resolved measurements? Clones, dead sites and rounding, found in vectors.
 
-A site's results over all prompts form a vector. Two sites with the same vector, bit for bit, are
-one measurement under two names (a whole-layer hook counted once per head). A vector of exact zeros
-is a site that was never reached. A vector whose spread is of the order of one unit in the last
-place of its number format is rounding: ``ULP(x) = 2^(floor(log2 |x|) - p)`` with p stored bits of
-mantissa, and ``SD / ULP >= 4`` with more than three distinct values is demanded.
+A site's results over all prompts form a vector. Two sites with the same vector are one measurement
+under two names (a whole-layer hook counted once per head), and the same is what differs on no prompt
+by more than ``1e-5 max |x|``: the last digits of a float depend on the order of its sums. A vector
+of exact zeros is a site that was never reached. A vector whose spread is of the order of one unit
+in the last place of its number format is rounding: ``ULP(x) = 2^(floor(log2 |x|) - p)`` with p
+stored bits of mantissa, and ``SD / ULP >= 4`` with more than three distinct values is demanded.
+
+Numbers that were printed with few decimals show no mantissa. Where values are tied and lie on a
+lattice, all their gaps being multiples of the smallest, that gap is the rounding step if it is the
+larger one.
 """
 
 from __future__ import annotations
@@ -26,6 +31,18 @@ MIN_DISTINCT = 4
 """Fewest distinct values of a resolved vector: more than three."""
 
 
+SAME = 1e-5
+"""Vectors that differ nowhere by more than this share of their largest value are the same."""
+
+FEWEST_COMPARED = 3
+"""Prompts below which vectors are the same only bit for bit: few numbers are alike by chance."""
+
+_ROUNDING = 1e-12
+_TIED = 1e-6
+_EXACT = 1e-3
+_COARSE, _MANY = 0.15, 5
+
+
 @dataclass(frozen=True, slots=True)
 class Distinct:
     """The columns of a result matrix, sorted by what they are worth.
@@ -42,7 +59,7 @@ class Distinct:
 
 
 def distinct_columns(values: Array) -> Distinct:
-    """Group the columns of a (prompts, sites) matrix by identical contents."""
+    """Group the columns of a (prompts, sites) matrix by contents that are the same."""
     groups: dict[bytes, list[int]] = {}
     dead: list[int] = []
     for index, column in enumerate(np.ascontiguousarray(values.T)):
@@ -51,11 +68,50 @@ def distinct_columns(values: Array) -> Distinct:
         else:
             # Adding zero turns -0.0 into 0.0, so that equal numbers have equal bytes.
             groups.setdefault((column + 0.0).tobytes(), []).append(index)
+    merged = _merged(values, list(groups.values()))
     return Distinct(
-        distinct=tuple(members[0] for members in groups.values()),
-        clones=tuple(tuple(members) for members in groups.values() if len(members) > 1),
+        distinct=tuple(members[0] for members in merged),
+        clones=tuple(tuple(members) for members in merged if len(members) > 1),
         dead=tuple(dead),
     )
+
+
+def _merged(values: Array, groups: list[list[int]]) -> list[list[int]]:
+    """Groups of columns that are the same but for their last digits put together, in order."""
+    if len(values) < FEWEST_COMPARED or len(groups) < 2:
+        return groups
+    columns = values[:, [members[0] for members in groups]]
+    size = np.abs(columns).max(axis=0)
+    # Weighted means of columns that are the same lie no further apart than the columns do.
+    weights = np.linspace(1.0, 2.0, len(values))
+    keys = (weights / weights.sum()) @ columns
+    order = np.argsort(keys, kind="stable")
+    joined = list(range(len(groups)))
+    for at, one in enumerate(order):
+        reach = keys[one] + (SAME * (1.0 + SAME) + _ROUNDING) * size[one]
+        for other in order[at + 1 :]:
+            if keys[other] > reach:
+                break
+            gap = np.abs(columns[:, one] - columns[:, other]).max()
+            if gap <= SAME * max(size[one], size[other]):
+                # What comes next is compared with this one in turn, so one is enough.
+                _join(joined, int(one), int(other))
+                break
+    whole: dict[int, list[int]] = {}
+    for index, members in enumerate(groups):
+        whole.setdefault(_first(joined, index), []).extend(members)
+    return [sorted(members) for members in whole.values()]
+
+
+def _join(joined: list[int], one: int, other: int) -> None:
+    low, high = sorted((_first(joined, one), _first(joined, other)))
+    joined[high] = low
+
+
+def _first(joined: list[int], index: int) -> int:
+    while joined[index] != index:
+        index = joined[index]
+    return index
 
 
 def mantissa_bits(dtype: str) -> int | None:
@@ -103,11 +159,13 @@ class Resolution:
         steps: (K,) standard deviation in units in the last place.
         values: (K,) number of distinct values.
         bits: mantissa bits that the stored numbers really use, of the coarsest column.
+        printed: (K,) the step of numbers that were rounded to a lattice coarser than that; else 0.
     """
 
     steps: Array
     values: Array
     bits: int
+    printed: Array
 
     @property
     def resolved(self) -> tuple[bool, ...]:
@@ -128,7 +186,31 @@ def resolution(values: Array, stored: Array, bits: int) -> Resolution:
     used = column_bits(stored, bits)
     largest = np.abs(stored).max(axis=0)
     step = ulp(np.where(largest > 0.0, largest, 1.0), used)
+    lattice = np.array([_lattice(column) for column in stored.T])
+    printed = np.where(lattice > step, lattice, 0.0)
+    step = np.maximum(step, printed)
     spread = values.std(axis=0, ddof=1) if len(values) > 1 else np.zeros(values.shape[1])
     changes = np.diff(np.sort(values, axis=0), axis=0) != 0.0
     distinct = changes.sum(axis=0).astype(np.float64) + 1.0
-    return Resolution(spread / step, distinct, int(used.min(initial=bits)))
+    return Resolution(spread / step, distinct, int(used.min(initial=bits)), printed)
+
+
+def _lattice(column: Array) -> float:
+    """The step of numbers that were printed with few decimals; 0 where they show none.
+
+    Without a tie nothing was rounded that could be seen: 14 or more different values spread over
+    four of their smallest gaps in any case.
+    """
+    ordered = np.sort(column[column != 0.0])
+    if len(ordered) < MIN_DISTINCT:
+        return 0.0
+    gaps = np.diff(ordered)
+    apart = gaps > _TIED * float(np.abs(ordered).max())
+    if apart.all() or not apart.any():
+        return 0.0
+    step = float(gaps[apart].min())
+    multiples = gaps[apart] / step
+    off = float(np.abs(multiples - np.round(multiples)).max())
+    # Numbers that were rounded twice lie beside the lattice; a few gaps would do so by chance.
+    on_it = off <= _EXACT or (off <= _COARSE and len(multiples) >= _MANY)
+    return step if on_it else 0.0
