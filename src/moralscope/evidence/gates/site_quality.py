@@ -1,10 +1,10 @@
 """Are these separate, resolved measurements? Clones, dead sites and rounding, found in vectors.
 
 A site's results over all prompts form a vector. Two sites with the same vector are one measurement
-under two names (a whole-layer hook counted once per head), and the same is what differs on no prompt
-by more than ``1e-5 max |x|``: the last digits of a float depend on the order of its sums. A vector
-of exact zeros is a site that was never reached. A vector whose spread is of the order of one unit
-in the last place of its number format is rounding: ``ULP(x) = 2^(floor(log2 |x|) - p)`` with p
+under two names (a whole-layer hook counted once per head), and the same is what differs on no
+prompt by more than ``1e-5 max |x|``: the last digits of a float depend on the order of its sums. A
+vector of exact zeros is a site that was never reached. A vector whose spread is of the order of one
+unit in the last place of its number format is rounding: ``ULP(x) = 2^(floor(log2 |x|) - p)`` with p
 stored bits of mantissa, and ``SD / ULP >= 4`` with more than three distinct values is demanded.
 
 Numbers that were printed with few decimals show no mantissa. Where values are tied and lie on a

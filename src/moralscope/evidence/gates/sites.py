@@ -3,9 +3,9 @@
 One subject per attribution (``attribution AGENT``), per sweep (``patching SOURCE>TARGET``), and for
 the sizes of writes and the attention of heads (``norms AGENT``, ``attention AGENT``).
 *Duplicates* compares the result vectors over prompts, last digits apart, and reports the number of
-distinct sites; *dead sites* counts those that are exactly zero on every prompt; *resolution* counts those
-that vary by no more than rounding (not judged of attention, whose masses are shares of 1). ``bias``
-is left out: it is the same on every prompt by nature.
+distinct sites; *dead sites* counts those that are exactly zero on every prompt; *resolution* counts
+those that vary by no more than rounding (not judged of attention, whose masses are shares of 1).
+``bias`` is left out: it is the same on every prompt by nature.
 """
 
 from __future__ import annotations

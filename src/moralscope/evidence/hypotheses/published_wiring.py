@@ -140,8 +140,8 @@ def _faults(inner: Inner, agents: _Pair, sites: _Pair) -> list[str]:
                 )
             elif site in found.cloned:
                 reasons.append(
-                    f"duplicates {where}: {site} repeats the results of another site on every prompt, "
-                    "so no pair with it is located."
+                    f"duplicates {where}: {site} repeats the results of another site on every "
+                    "prompt, so no pair with it is located."
                 )
     return reasons
 
