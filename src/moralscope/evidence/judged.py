@@ -34,6 +34,7 @@ from moralscope.evidence.ledger import (
 )
 from moralscope.evidence.reasons import ALONE, Said, Screened, reason, statement
 from moralscope.evidence.statistics.multiplicity import benjamini_hochberg, holm
+from moralscope.evidence.statistics.reliability import NAMED_CLAIM
 from moralscope.evidence.verdicts import EQUIVALENT, SUPPORTED, Standing, verdict
 
 
@@ -168,6 +169,7 @@ def _standing(setting: Setting, finding: Finding, screened: Screened) -> Standin
         alive=finding.consulted.alive,
         equivalent=_equivalent(finding, screened, alpha),
         contradicted=stated is not None and stated.outcome == CONTRADICTED and in_family,
+        reliable=finding.reliability is None or finding.reliability >= NAMED_CLAIM,
     )
 
 

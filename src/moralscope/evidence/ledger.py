@@ -190,6 +190,8 @@ class Finding:
         hypothesis: what was named, where the finding answers a hypothesis. Its ``p_adjusted`` (or
             ``equivalence_p``) is then that of this one statement; Holm's correction over its kind
             comes when all findings are there.
+        reliability: of the profile of which the claim singles out a part, in [0, 1]; None where
+            it singles out nothing.
     """
 
     id: str
@@ -216,6 +218,7 @@ class Finding:
     tests: int | None = None
     family: str = ""
     hypothesis: Stated | None = None
+    reliability: float | None = None
 
     @property
     def exploratory(self) -> bool:

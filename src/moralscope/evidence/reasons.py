@@ -9,6 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from moralscope.evidence.ledger import Finding, probability, size
+from moralscope.evidence.statistics.reliability import NAMED_CLAIM
 from moralscope.evidence.verdicts import (
     ARTEFACT,
     EQUIVALENT,
@@ -115,18 +116,18 @@ def _not_found(said: Said) -> str:
     stated = finding.hypothesis
     if stated is not None and stated.against:
         return f"It does not hold as stated: {stated.against}"
-    if _screened_out(said):
-        return f"{_only_in_family(said)}."
-    if _like_in_family_only(said):
-        screened = said.screened
-        return (
-            f"It lies within the margin of {size(finding.margin)} {finding.unit} by itself "
-            f"({probability(finding.equivalence_p)}) but not among all {screened.margins} claims "
-            f"that a margin was set for ({_q(screened.equivalence_q)})."
-        )
+    corrected = _corrected_away(said)
+    if corrected:
+        return corrected
     if standing.rejects and not standing.above_noise:
         floor = size(finding.noise)
         return f"It does not exceed the numerical noise floor of {floor} {finding.unit}."
+    if standing.rejects and not standing.reliable:
+        return (
+            "Which site it is would not come out again: on as many other scenarios the profile "
+            f"over sites has a reliability of {size(finding.reliability)}, and a claim that names "
+            f"a site needs {NAMED_CLAIM:g}."
+        )
     if finding.detectable is None:
         return "Not distinguishable from noise."
     unit = "in probability" if finding.unit == "probability" else finding.unit
@@ -135,6 +136,20 @@ def _not_found(said: Said) -> str:
         f"{size(finding.detectable)} {unit} would be found with 80% power at the corrected "
         f"level of {said.alpha:g}."
     )
+
+
+def _corrected_away(said: Said) -> str:
+    """What passes within its family and not among all claims; empty where that is no reason."""
+    finding, screened = said.finding, said.screened
+    if _screened_out(said):
+        return f"{_only_in_family(said)}."
+    if _like_in_family_only(said):
+        return (
+            f"It lies within the margin of {size(finding.margin)} {finding.unit} by itself "
+            f"({probability(finding.equivalence_p)}) but not among all {screened.margins} claims "
+            f"that a margin was set for ({_q(screened.equivalence_q)})."
+        )
+    return ""
 
 
 def _not_identified(said: Said) -> str:

@@ -2,7 +2,8 @@
 
 *artefact*: a gate failed and explains the number. *not identified by this design*: the unit of
 replication is missing, or there are too few units for any data to reach significance.
-*supported*: the corrected test rejects, and the effect is larger than the numerical noise.
+*supported*: the corrected test rejects, the effect is larger than the numerical noise, and where
+the claim names a site, the sites would come out alike on other scenarios.
 *equivalent*: two one-sided tests put the effect inside the margin. *not distinguishable from
 noise*: none of these. The last two say that an effect is absent, which a dead adapter imitates
 perfectly; without a liveness check they become *not identified by this design*.
@@ -37,6 +38,8 @@ class Standing:
             be checked.
         equivalent: the two one-sided tests both reject; None without a margin.
         contradicted: a hypothesis was named, and the test rejects in favour of its opposite.
+        reliable: what the claim singles out would be singled out again; True where it singles
+            out nothing.
     """
 
     gate_failed: bool
@@ -46,6 +49,7 @@ class Standing:
     alive: bool | None
     equivalent: bool | None
     contradicted: bool = False
+    reliable: bool = True
 
 
 def verdict(standing: Standing) -> str:
@@ -58,9 +62,10 @@ def verdict(standing: Standing) -> str:
         return ARTEFACT
     if not standing.identified:
         return NOT_IDENTIFIED
-    if standing.rejects and standing.above_noise:
+    seen = standing.rejects and standing.above_noise
+    if seen and standing.reliable:
         return SUPPORTED
-    if standing.contradicted:
+    if seen or standing.contradicted:
         # An effect was seen, so the agents need not be shown alive; it is not the one named.
         return NOISE
     if standing.alive is None:

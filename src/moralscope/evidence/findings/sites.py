@@ -3,7 +3,9 @@
 Sites are tested together by sign-flips of scenarios with max-T, after clones are collapsed and
 dead or merely rounded sites left out. The site that is named was chosen because it is large, so
 its interval is widened for the choice: ``mean +- c * standard error`` with c the critical value of
-the same max-T test, so that interval and test never disagree.
+the same max-T test, so that interval and test never disagree. A claim that names a site needs sites
+that would come out alike on other scenarios: the variance of scenario means splits into site,
+scenario and residual, and the reliability of the sites' means must reach .7.
 """
 
 from __future__ import annotations
@@ -23,12 +25,14 @@ from moralscope.evidence.ledger import (
     between,
     probability,
     signed,
+    size,
 )
 from moralscope.evidence.statistics.intervals import (
     Interval,
     smallest_detectable_effect,
     standard_error,
 )
+from moralscope.evidence.statistics.reliability import Components, variance_components
 from moralscope.evidence.statistics.resampling import Array, MaxT, max_t
 from moralscope.evidence.units import Units
 
@@ -45,6 +49,8 @@ class SiteTest:
         p, p_adjusted, p_floor: of that site.
         detectable: smallest effect found with 80% power at alpha/K, with its spread.
         n: scenarios.
+        components: variance of the scenario means by site, scenario and residual, nats squared;
+            None for a single site or scenario.
     """
 
     sites: int
@@ -57,6 +63,12 @@ class SiteTest:
     p_floor: float
     detectable: float | None
     n: int
+    components: Components | None
+
+    @property
+    def reliability(self) -> float | None:
+        """Of the sites' means; None where there is nothing to tell apart."""
+        return None if self.components is None else self.components.reliability
 
     @property
     def figures(self) -> str:
@@ -107,6 +119,7 @@ def run_site_test(setting: Setting, address: str, units: Units, noise: float) ->
         if n < 2
         else smallest_detectable_effect(standard_error(values), n - 1, level),
         n=n,
+        components=variance_components(units.values.T) if min(units.values.shape) > 1 else None,
     )
 
 
@@ -151,7 +164,7 @@ def site_finding(
         unit="nats",
         n=outcome.n,
         test=f"sign-flips of scenarios, max-T over {outcome.sites} sites; null: symmetric about "
-        "zero",
+        f"zero{_components(outcome)}",
         query=query,
         consulted=consulted,
         p=outcome.p,
@@ -162,6 +175,18 @@ def site_finding(
         detectable=outcome.detectable,
         tests=outcome.sites,
         family=f"{outcome.sites} sites",
+        reliability=outcome.reliability,
+    )
+
+
+def _components(outcome: SiteTest) -> str:
+    """The reliability that a named site needs, and the variances that it is made of."""
+    parts = outcome.components
+    if parts is None or parts.reliability is None:
+        return ""
+    return (
+        f"; reliability of the profile over sites {parts.reliability:.2f} (variance by site "
+        f"{size(parts.site)}, by scenario {size(parts.prompt)}, residual {size(parts.residual)})"
     )
 
 
