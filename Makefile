@@ -14,7 +14,7 @@ PEER_INSTALL := $(PEERS)/bin/python -m pip install --quiet --disable-pip-version
 COVERAGE := --cov --cov-report=term --cov-fail-under=90
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-fast check bench docs lint format types imports wheel picture clean
+.PHONY: help setup demo test test-fast check bench calibration docs lint format types imports wheel picture clean
 
 help: ## List these commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' Makefile
@@ -60,6 +60,10 @@ $(PEERS_READY): constraints.txt constraints-peers.txt
 	$(PEER_INSTALL) $(call PEER_PIN,torch)
 	$(PEER_INSTALL) $(call PEER_PIN,transformer-lens) $(call PEER_PIN,nnsight)
 	@touch $(PEERS_READY)
+
+calibration: $(READY) ## Simulate every test at full size; writes the figures into docs/calibration.md
+	$(BIN)/moralscope calibrate --out runs/calibration
+	$(BIN)/python tools/publish_calibration.py docs/calibration.md runs/calibration
 
 docs: $(READY) ## Build the documentation into site/, warnings are errors
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet --strict
