@@ -17,7 +17,7 @@ COVERAGE := --cov --cov-report=term --cov-fail-under=90
 .PHONY: help setup demo test test-fast check bench calibration docs lint format types imports wheel picture clean
 
 help: ## List these commands
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' Makefile
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' Makefile
 
 setup: $(READY) ## Create .venv with everything, pinned by constraints.txt
 
