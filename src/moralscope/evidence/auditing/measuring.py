@@ -151,11 +151,18 @@ def _own_gates(known: Normalised) -> pl.DataFrame:
 
 
 def _merged(frames: Sequence[pl.DataFrame], key: tuple[str, str]) -> pl.DataFrame:
-    """One row for each key: a result before none, a later one before an earlier."""
+    """One row for each key: a result before none, a later one before an earlier.
+
+    Copies that were found anywhere are copies: a part may lack the table that shows them.
+    """
     numbered = pl.concat(frames).with_row_index("order")
     first = numbered.group_by(key).agg(pl.col("order").min().alias("first"))
     best = (
-        numbered.sort(pl.col("passed").is_null(), -pl.col("order").cast(pl.Int64))
+        numbered.sort(
+            pl.col("passed").is_null(),
+            (pl.col(key[0]) == "duplicates") & pl.col("passed"),
+            -pl.col("order").cast(pl.Int64),
+        )
         .unique(list(key), keep="first", maintain_order=True)
         .join(first, on=list(key))
         .sort("first")
@@ -172,6 +179,8 @@ def _with_texts(gates: pl.DataFrame, known: Normalised) -> pl.DataFrame:
         own = from_rows("gates", copies).filter(pl.col("subject") == "prompts")
         return pl.concat([gates, own])
     about = pl.col("subject").is_in(["prompts", "scenarios"]) & (pl.col("gate") == "duplicates")
+    found = gates.filter(about & ~pl.col("passed")).get_column("subject").to_list()
+    about &= ~pl.col("subject").is_in(found)
     rows = [
         {
             "gate": "duplicates", "subject": subject, "measured": None, "threshold": 0.0,
@@ -180,5 +189,6 @@ def _with_texts(gates: pl.DataFrame, known: Normalised) -> pl.DataFrame:
             "column text to the prompts, so that copies of a text are found.",
         }
         for subject in ("prompts", "scenarios")
+        if subject not in found
     ]  # fmt: skip
     return pl.concat([gates.filter(~about), from_rows("gates", rows)])

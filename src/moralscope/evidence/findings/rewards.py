@@ -24,6 +24,10 @@ from moralscope.evidence.designs import (
 )
 from moralscope.evidence.findings import queries
 from moralscope.evidence.findings.behaviour import Behaviour, Contrast, behaviour, contrast_units
+from moralscope.evidence.gates.agreement import GATE as AGREEMENT
+from moralscope.evidence.gates.agreement import subject_of
+from moralscope.evidence.gates.copies import GATE as DUPLICATES
+from moralscope.evidence.gates.copies import seeds_subject
 from moralscope.evidence.ledger import (
     Consulted,
     Finding,
@@ -115,7 +119,7 @@ def rewards_alone(
             replicate="training seeds",
             test="sign-flips of training seeds, Holm over rewards; null: symmetric about zero",
             query=queries.reward_change(design.reward, design.base, agents, found.family),
-            consulted=_consult(setting, agents, design.base),
+            consulted=_consult(setting, [design]),
             p=p,
             p_adjusted=p_adjusted,
             p_floor=min(1.0, sign_flip_floor(design.seeds)),
@@ -172,7 +176,7 @@ def rewards_compared(
             query=queries.reward_difference(
                 (a.reward, _agents(a)), (b.reward, _agents(b)), a.base, found.family
             ),
-            consulted=_consult(setting, agents, a.base),
+            consulted=_consult(setting, [a, b]),
             p=p,
             p_adjusted=p_adjusted,
             p_floor=permutation_floor(a.seeds, b.seeds),
@@ -225,10 +229,20 @@ def _detectable(a: Array, b: Array, level: float) -> float | None:
     return smallest_detectable_effect(error, len(a) + len(b) - 2, level)
 
 
-def _consult(setting: Setting, agents: Sequence[str], base: str) -> Consulted:
-    gates = [("resolution", agent) for agent in [*agents, base]]
-    gates += [("undefined values", agent) for agent in [*agents, base]]
-    return consult(setting, agents, [*gates, ("duplicates", "scenarios")])
+def _consult(setting: Setting, designs: Sequence[RewardDesign]) -> Consulted:
+    agents = [agent for design in designs for agent in _agents(design)]
+    every = [*agents, designs[0].base]
+    seeds = [(DUPLICATES, seeds_subject(design.reward, design.base)) for design in designs]
+    answers = [(AGREEMENT, subject_of(agent, "structured", "strict")) for agent in every]
+    return consult(
+        setting,
+        agents,
+        [
+            *((gate, agent) for gate in ("resolution", "undefined values") for agent in every),
+            (DUPLICATES, "scenarios"),
+            *(key for key in (*seeds, *answers) if key in setting.gates),
+        ],
+    )
 
 
 def _agents(design: RewardDesign) -> list[str]:

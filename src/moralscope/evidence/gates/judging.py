@@ -2,13 +2,13 @@
 
 Each gate states what it measured, the threshold, and what to do: *liveness* (does the agent still
 do what it did when it was trained), *undefined values*, *resolution* (more than rounding),
-*duplicates* (prompts, scenarios, rows and sites that are copies), *trained labels* (asked as it was
-trained), *completeness* (do the parts sum to the whole), *noise floor* (what happens when nothing
-changes), *position* (can a patch act on what is scored), *dead sites* and *dead channel* (never
-reached, never fired), *degenerate correlations*, *approximation* (do estimates agree with exact
-patches), *metric agreement* (do sampled answers follow the log-odds) and *control* (what the tests
-find where the truth is known). A gate that cannot be judged has ``passed`` null: not available is
-not passed. One module for each kind.
+*duplicates* (prompts, scenarios, seeds, rows and sites that are copies), *trained labels* (asked as
+it was trained), *completeness* (do the parts sum to the whole), *noise floor* (what happens when
+nothing changes), *position* (can a patch act on what is scored), *dead sites* and *dead channel*
+(never reached, never fired), *degenerate correlations*, *approximation* (do estimates agree with
+exact patches), *metric agreement* (do sampled answers follow the log-odds) and *control* (what the
+tests find where the truth is known). A gate that cannot be judged has ``passed`` null: not
+available is not passed. One module for each kind.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from moralscope.evidence.gates.agreement import judge_agreement
 from moralscope.evidence.gates.approximation import judge_approximations
 from moralscope.evidence.gates.channels import judge_channels
 from moralscope.evidence.gates.completeness import judge_completeness
-from moralscope.evidence.gates.copies import judge_prompts, judge_rows
+from moralscope.evidence.gates.copies import judge_prompts, judge_rows, judge_seeds
 from moralscope.evidence.gates.decisions import judge_decisions
 from moralscope.evidence.gates.gate import Gate
 from moralscope.evidence.gates.interactions import judge_interactions
@@ -57,6 +57,7 @@ def judge_gates(tables: Mapping[str, pl.DataFrame]) -> pl.DataFrame:
         *judge_decisions(known),
         *judge_rows(tables, known),
         *judge_prompts(known),
+        *judge_seeds(known),
         *judge_labels(known),
         *judge_completeness(known),
         *judge_noise(known),

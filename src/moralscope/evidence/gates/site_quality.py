@@ -38,7 +38,7 @@ FEWEST_COMPARED = 3
 """Prompts below which vectors are the same only bit for bit: few numbers are alike by chance."""
 
 _ROUNDING = 1e-12
-_TIED = 1e-6
+_TIED = 1e-4
 _EXACT = 1e-3
 _COARSE, _MANY = 0.15, 5
 
@@ -205,7 +205,7 @@ def _lattice(column: Array) -> float:
     if len(ordered) < MIN_DISTINCT:
         return 0.0
     gaps = np.diff(ordered)
-    apart = gaps > _TIED * float(np.abs(ordered).max())
+    apart = gaps > _TIED * float(gaps.max())
     if apart.all() or not apart.any():
         return 0.0
     step = float(gaps[apart].min())
