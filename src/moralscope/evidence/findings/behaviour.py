@@ -20,9 +20,8 @@ import polars as pl
 from moralscope.evidence.controls.gates import change_controls
 from moralscope.evidence.designs import base_of, trained_agents
 from moralscope.evidence.findings import queries
+from moralscope.evidence.findings.decision_gates import decision_gates
 from moralscope.evidence.findings.wordings import disagreement
-from moralscope.evidence.gates.agreement import GATE as AGREEMENT
-from moralscope.evidence.gates.agreement import subject_of
 from moralscope.evidence.ledger import (
     Finding,
     Setting,
@@ -231,13 +230,9 @@ def behaviour_gates(setting: Setting, contrast: Contrast) -> list[tuple[str, str
     Whether sampled answers agree with the log-odds, and whether the test finds something where
     nothing is, counts where it was judged.
     """
-    agents = (contrast.first, contrast.second)
-    agreement = [(AGREEMENT, subject_of(agent, "structured", "strict")) for agent in agents]
     return [
-        *(("resolution", agent) for agent in agents),
-        *(("undefined values", agent) for agent in agents),
-        ("duplicates", "scenarios"),
-        *(key for key in (*agreement, *change_controls()) if key in setting.gates),
+        *decision_gates(setting, (contrast.first, contrast.second)),
+        *(key for key in change_controls() if key in setting.gates),
     ]
 
 

@@ -38,6 +38,7 @@ from moralscope.evidence.contrasts import (
 )
 from moralscope.evidence.designs import base_of, trained_agents
 from moralscope.evidence.findings.contrast_queries import contrast_value, undefined_contrast
+from moralscope.evidence.findings.decision_gates import decision_gates
 from moralscope.evidence.ledger import (
     Finding,
     Setting,
@@ -257,7 +258,6 @@ def case_finding(
         f"{probability(p_adjusted)})"
     )  # fmt: skip
     slope = _STEEPEST * sum(float(np.abs(w).sum()) for w in terms[1])
-    gates = [(gate, name) for gate in ("resolution", "undefined values") for name in agents]
     return Finding(
         id=f"{kind}:{design.family}.{design.game}:{case.contrast.name}:{case.agent}",
         found=f"{found}{figures}.",
@@ -271,7 +271,7 @@ def case_finding(
         query=undefined_contrast(design, case.agent, case.other)
         if tested is None
         else contrast_value(design, case.contrast, case.agent, case.other),
-        consulted=consult(setting, agents, [*gates, ("duplicates", "scenarios")]),
+        consulted=consult(setting, agents, decision_gates(setting, agents)),
         p=None if tested is None else tested.p,
         p_adjusted=p_adjusted,
         p_floor=None if tested is None else tested.floor,
@@ -358,14 +358,7 @@ def _most(setting: Setting, design: Design, cases: Sequence[Case]) -> Iterator[F
         f"the next, {other}: {figures}",
         observed=f"{leader} has the highest mean cooperation of {len(agents)} trained agents "
         f"{where}, which need not be more than chance; its lead over the next, {other}: {figures}",
-        consulted=consult(
-            setting,
-            agents,
-            [
-                *((g, name) for g in ("resolution", "undefined values") for name in agents),
-                ("duplicates", "scenarios"),
-            ],
-        ),
+        consulted=consult(setting, agents, decision_gates(setting, agents)),
     )
 
 

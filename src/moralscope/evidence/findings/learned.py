@@ -14,6 +14,7 @@ from collections.abc import Iterator
 import polars as pl
 
 from moralscope.evidence.findings import queries
+from moralscope.evidence.findings.decision_gates import decision_gates
 from moralscope.evidence.ledger import Finding, Setting, consult
 from moralscope.evidence.statistics.intervals import Interval
 
@@ -32,6 +33,7 @@ def learned_findings(setting: Setting) -> Iterator[Finding]:
         by_state = basis == "each state" and setting.has("transfer_states")
         estimate, interval = _sizes(setting, agent) if by_state else _mean_change(rows)
         n = max(rows.get_column("n_states").to_list(), default=0)
+        judged = [key for key in decision_gates(setting, [agent]) if key in setting.gates]
         words = f"{sentence.rstrip()} Unit: memory-one states, n = {n}."
         test = (
             "sign of the change from base in each state under each control, 95% interval over "
@@ -50,7 +52,7 @@ def learned_findings(setting: Setting) -> Iterator[Finding]:
             replicate="memory-one states",
             test=test,
             query=queries.trained_sizes(agent) if by_state else queries.trained_change(agent),
-            consulted=consult(setting, [agent]),
+            consulted=consult(setting, [agent], judged),
             decided=learned in LEARNED,
             missing=None
             if rows.height

@@ -24,8 +24,7 @@ from moralscope.evidence.designs import (
 )
 from moralscope.evidence.findings import queries
 from moralscope.evidence.findings.behaviour import Behaviour, Contrast, behaviour, contrast_units
-from moralscope.evidence.gates.agreement import GATE as AGREEMENT
-from moralscope.evidence.gates.agreement import subject_of
+from moralscope.evidence.findings.decision_gates import decision_gates
 from moralscope.evidence.gates.copies import GATE as DUPLICATES
 from moralscope.evidence.gates.copies import seeds_subject
 from moralscope.evidence.ledger import (
@@ -231,16 +230,13 @@ def _detectable(a: Array, b: Array, level: float) -> float | None:
 
 def _consult(setting: Setting, designs: Sequence[RewardDesign]) -> Consulted:
     agents = [agent for design in designs for agent in _agents(design)]
-    every = [*agents, designs[0].base]
     seeds = [(DUPLICATES, seeds_subject(design.reward, design.base)) for design in designs]
-    answers = [(AGREEMENT, subject_of(agent, "structured", "strict")) for agent in every]
     return consult(
         setting,
         agents,
         [
-            *((gate, agent) for gate in ("resolution", "undefined values") for agent in every),
-            (DUPLICATES, "scenarios"),
-            *(key for key in (*seeds, *answers) if key in setting.gates),
+            *decision_gates(setting, [*agents, designs[0].base]),
+            *(key for key in seeds if key in setting.gates),
         ],
     )
 

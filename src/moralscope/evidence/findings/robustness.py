@@ -28,6 +28,7 @@ import polars as pl
 
 from moralscope.evidence.designs import base_of, trained_agents, units_to_differ_from_zero
 from moralscope.evidence.findings import queries
+from moralscope.evidence.findings.decision_gates import decision_gates
 from moralscope.evidence.ledger import (
     Finding,
     Setting,
@@ -246,11 +247,7 @@ def _tested(setting: Setting, family: str, units: Units, said: Sequence[Said]) -
             replicate="texts",
             test=_FLIPS.format(tests=f"{tests} agent{'s' * (tests > 1)}"),
             query=claim.query,
-            consulted=consult(
-                setting,
-                claim.agents,
-                [(gate, a) for gate in ("resolution", "undefined values") for a in claim.agents],
-            ),
+            consulted=consult(setting, claim.agents, decision_gates(setting, claim.agents)),
             p=float(result.p[index]),
             p_adjusted=p_adjusted,
             p_floor=result.floor,

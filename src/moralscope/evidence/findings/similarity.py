@@ -26,6 +26,7 @@ from moralscope.evidence.divergences import (
     divergences,
 )
 from moralscope.evidence.findings.contrast_queries import divergence, largest_divergence
+from moralscope.evidence.findings.decision_gates import decision_gates
 from moralscope.evidence.ledger import (
     Consulted,
     Finding,
@@ -166,4 +167,4 @@ def _all(setting: Setting, asked: _Asked, names: Sequence[str]) -> Finding:
 
 
 def _consult(setting: Setting, agents: Sequence[str]) -> Consulted:
-    return consult(setting, agents, [("duplicates", "scenarios")])
+    return consult(setting, agents, decision_gates(setting, agents))
