@@ -1,10 +1,10 @@
 """What stands? Every claim that the tables can carry, with its verdict.
 
-Tables in, claims out: behaviour (changes from base, label assignments, differences, contrasts
-between situations, who decides alike, labels and kinds of text), rewards, patching, attribution,
-and what the control *label, layout, order or move* found. Each claim states its estimate with an
-interval, the unit of replication and its number, the test with its attainable floor, the gates
-consulted, a verdict, and the query that recomputes the estimate.
+Tables in, claims out: behaviour (changes from base, label assignments, differences, reasonable
+specifications, contrasts between situations, who decides alike, labels and kinds of text), rewards,
+patching, attribution, and what the control *label, layout, order or move* found. Each claim states
+its estimate with an interval, the unit of replication and its number, the test with its attainable
+floor, the gates consulted, a verdict, and the query that recomputes the estimate.
 
 Hypotheses that were named are tested as they were stated, and corrected among their own kind. All
 other claims are exploratory: they are the ones that these tables suggest, and they are screened
@@ -27,6 +27,7 @@ from moralscope.evidence.findings.patching import patching_findings
 from moralscope.evidence.findings.rewards import reward_findings
 from moralscope.evidence.findings.robustness import robustness_findings
 from moralscope.evidence.findings.similarity import similarity_findings
+from moralscope.evidence.findings.specifications import specification_findings
 from moralscope.evidence.findings.wiring import wiring_findings
 from moralscope.evidence.gates.judging import judge_gates
 from moralscope.evidence.hypotheses.grammar import Named
@@ -88,6 +89,7 @@ def setting_of(
 
 FINDERS: Mapping[str, Callable[[Setting], Iterable[Finding]]] = {
     "behaviour": behaviour_findings,
+    "specifications": specification_findings,
     "learned": learned_findings,
     "robustness": robustness_findings,
     "contrasts": contrast_claims,

@@ -160,7 +160,9 @@ def _standing(setting: Setting, finding: Finding, screened: Screened) -> Standin
     stated, p, alpha = finding.hypothesis, finding.p_adjusted, setting.alpha
     reached = finding.p_floor is None or finding.p_floor < finding.level
     in_family = finding.decided if p is None else p < alpha
-    holds = stated is None or (stated.outcome == CONFIRMED and not stated.equivalence)
+    holds = not finding.against
+    if stated is not None:
+        holds = stated.outcome == CONFIRMED and not stated.equivalence
     return Standing(
         gate_failed=bool(finding.consulted.failed),
         identified=finding.missing is None and reached,
@@ -168,7 +170,8 @@ def _standing(setting: Setting, finding: Finding, screened: Screened) -> Standin
         above_noise=_above_noise(finding),
         alive=finding.consulted.alive,
         equivalent=_equivalent(finding, screened, alpha),
-        contradicted=stated is not None and stated.outcome == CONTRADICTED and in_family,
+        contradicted=bool(finding.against)
+        or (stated is not None and stated.outcome == CONTRADICTED and in_family),
         reliable=finding.reliability is None or finding.reliability >= NAMED_CLAIM,
     )
 

@@ -187,6 +187,8 @@ class Finding:
         tests: hypotheses in the family that ``p_adjusted`` is corrected for; None where nothing
             is tested.
         family: what that family is, as it stands after "among": ``5 agents``.
+        against: one plain sentence: why the claim does not hold although its test rejects; empty
+            where nothing in the numbers speaks against it.
         hypothesis: what was named, where the finding answers a hypothesis. Its ``p_adjusted`` (or
             ``equivalence_p``) is then that of this one statement; Holm's correction over its kind
             comes when all findings are there.
@@ -217,6 +219,7 @@ class Finding:
     replicate: str = "scenarios"
     tests: int | None = None
     family: str = ""
+    against: str = ""
     hypothesis: Stated | None = None
     reliability: float | None = None
 

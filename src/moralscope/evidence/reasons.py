@@ -141,6 +141,8 @@ def _not_found(said: Said) -> str:
 def _corrected_away(said: Said) -> str:
     """What passes within its family and not among all claims; empty where that is no reason."""
     finding, screened = said.finding, said.screened
+    if finding.against:
+        return finding.against
     if _screened_out(said):
         return f"{_only_in_family(said)}."
     if _like_in_family_only(said):

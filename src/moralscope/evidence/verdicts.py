@@ -37,7 +37,8 @@ class Standing:
         alive: the agents were shown to behave as they did when trained; None if that could not
             be checked.
         equivalent: the two one-sided tests both reject; None without a margin.
-        contradicted: a hypothesis was named, and the test rejects in favour of its opposite.
+        contradicted: a hypothesis was named, and the test rejects in favour of its opposite; or
+            other tests of the same data reject in favour of the opposite of a claim.
         reliable: what the claim singles out would be singled out again; True where it singles
             out nothing.
     """

@@ -17,7 +17,10 @@ def rng(seed: int = 0) -> np.random.Generator:
 
 
 def brute_force(y: np.ndarray, alpha: float) -> tuple[int, int, float]:
-    """Agreement, direction and p; each specification's own p is a rank among all patterns."""
+    """Agreement, direction and p; each specification's own p is a rank among all patterns.
+
+    Strength is recomputed from t: t / sqrt(n - 1 + t^2) is the mean over the root mean square.
+    """
     patterns = [np.array(s)[:, None] for s in itertools.product((1, -1), repeat=len(y))]
     t = np.array([stats.ttest_1samp(s * y, 0.0).statistic for s in patterns])
     agree, sign = [], []
@@ -27,7 +30,11 @@ def brute_force(y: np.ndarray, alpha: float) -> tuple[int, int, float]:
         down = sum(p < alpha and value < 0 for p, value in zip(own_p, row, strict=True))
         agree.append(max(up, down))
         sign.append(int(np.sign(up - down)))
-    return agree[0], sign[0], float(np.mean(np.array(agree) >= agree[0]))
+    strength = np.abs(np.mean(t / np.sqrt(len(y) - 1 + t**2), axis=1))
+    as_much = [
+        (a, s) >= (agree[0], strength[0] * (1 - 1e-9)) for a, s in zip(agree, strength, strict=True)
+    ]
+    return agree[0], sign[0], float(np.mean(as_much)) if agree[0] else 1.0
 
 
 @pytest.mark.parametrize(

@@ -48,6 +48,8 @@ class Question:
 QUESTIONS = (
     Question("changes and differences in behaviour", ("behaviour",), ("decisions",), base=True,
              unless="a trained agent beside the base"),
+    Question("whether reasonable specifications agree", ("specifications",), ("decisions",),
+             base=True, unless="a trained agent beside the base"),
     Question("what was learned: label, layout, order or move", ("learned",), ("learned",),
              scenarios=False),
     Question("robustness across wordings", ("robustness",), ("decisions",), base=True,

@@ -6,10 +6,14 @@ direction in which most do,
 
     A = max(number that reject above 0, number that reject below 0),
 
-and ``p = share of sign patterns b with A^b >= A``, where a pattern flips the value of a unit in all
-specifications together (specification curve: Simonsohn, Simmons and Nelson 2020, Nat. Hum. Behav.
-4:1208). Specifications share their data, so under the null they reject together or not at all; one
-p for all of them is the family-wise correction.
+and ``p = share of sign patterns b with (A^b, S^b) >= (A, S)``, where a pattern flips the value of a
+unit in all specifications together (specification curve: Simonsohn, Simmons and Nelson 2020, Nat.
+Hum. Behav. 4:1208). Specifications share their data, so under the null they reject together or not
+at all; one p for all of them is the family-wise correction. For the same reason they *all* reject
+in up to ``alpha`` of the patterns, so the number alone gives no p far below alpha, however large
+the effect is, and nothing would be left for a correction over agents. Equal numbers are therefore
+ordered by strength, ``S = |mean over specifications of r|`` with ``r = mean / root mean square``,
+which grows with t.
 """
 
 from __future__ import annotations
@@ -32,7 +36,7 @@ class Multiverse:
         specifications: M, all of them.
         direction: +1 or -1, the sign of the effect in those; 0 where none rejects, or where as
             many reject on either side.
-        p: of so many or more agreeing under the sign-flip null; 1 where none rejects.
+        p: of so many agreeing so strongly, or more, under the sign-flip null; 1 where none rejects.
         floor: the smallest p that this design can give.
     """
 
@@ -72,10 +76,13 @@ def multiverse(
     up = (rejected & (signed > 0.0)).sum(axis=1)
     down = (rejected & (signed < 0.0)).sum(axis=1)
     agree = np.maximum(up, down)
+    strength = np.abs(signed.mean(axis=1))
+    as_strong = strength >= strength[0] * _TIE
+    as_much = (agree > agree[0]) | ((agree == agree[0]) & as_strong)
     return Multiverse(
         agree=int(agree[0]),
         specifications=y.shape[1],
         direction=int(np.sign(int(up[0]) - int(down[0]))),
-        p=float((agree >= agree[0]).mean()),
+        p=float(as_much.mean()) if agree[0] else 1.0,
         floor=flips.floor,
     )
