@@ -191,10 +191,21 @@ def _share(part: float, whole: float | None, noise: float) -> str:
 
 
 def flips_finding(setting: Setting, sweep: Sweep, family: str) -> Finding:
-    """How often one site decides, against how often everything together does."""
+    """How often one site decides, against how often everything together does.
+
+    A copy of a site adds no patch, and a dead site none that could flip anything.
+    """
     source, target = sweep.key[:2]
     real = pl.col("flipped") & (pl.col("effect").abs() > sweep.noise)
-    singles = _singles(sweep).with_columns(real.alias("flips"))
+    distinct = pl.col("site").is_in(list(sweep.faults.distinct))
+    singles = _singles(sweep).filter(distinct).with_columns(real.alias("flips"))
+    consulted = consult_sweeps(setting, sweep)
+    if singles.is_empty():
+        units = matrix(_singles(sweep), "scenario", "site", "effect")
+        name = f"flips:{sweep.name}"
+        return nothing_resolved(name, f"the sweep {sweep.name}", units, [sweep.faults], consulted)
+    sites = _singles(sweep).get_column("site").n_unique() - len(sweep.faults.distinct)
+    left_out = f" ({sites} sites left out that are copies or dead)" if sites else ""
     per_scenario = singles.group_by("scenario").agg(pl.col("flips").any())
     events, n = int(per_scenario.get_column("flips").sum()), per_scenario.height
     flips = int(singles.get_column("flips").sum())
@@ -212,8 +223,8 @@ def flips_finding(setting: Setting, sweep: Sweep, family: str) -> Finding:
         f"single effect {size(largest)}"
     )
     counted = (
-        f"{flips} of {singles.height} single-site patches of {source} into {target} flip the "
-        f"preferred option, in {events} of {n} scenarios"
+        f"{flips} of {singles.height} single-site patches of {source} into {target}{left_out} flip "
+        f"the preferred option, in {events} of {n} scenarios"
     )
     bound = (
         f"; with 95% confidence at most {interval[1]:.1%} of scenarios have one"
@@ -221,7 +232,6 @@ def flips_finding(setting: Setting, sweep: Sweep, family: str) -> Finding:
         else ""
     )
     words = f"{counted}{bound}; {context}."
-    consulted = consult_sweeps(setting, sweep)
     return Finding(
         id=f"flips:{sweep.name}",
         found=words,
