@@ -129,3 +129,14 @@ def test_only_an_earlier_audit_is_replaced(
     assert main(["audit", str(folder), "--out", str(earlier)]) == 0
     assert not (earlier / "explained").exists()
     assert "hypothesis:up" not in (earlier / "claims.json").read_text()
+
+
+@pytest.mark.parametrize("alpha", ["0", "1", "-0.1", "nan"])
+def test_a_level_that_no_test_can_be_held_to_is_refused(
+    alpha: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write_tables(tmp_path / "tables")
+    arguments = ["audit", str(tmp_path / "tables"), f"--alpha={alpha}"]
+    assert main([*arguments, "--out", str(tmp_path / "out")]) == 2
+    assert "The significance level is out of range" in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()

@@ -25,6 +25,7 @@ from moralscope.evidence.auditing.judging import Judged, judge
 from moralscope.evidence.auditing.measuring import Judge
 from moralscope.evidence.auditing.normalising import Normalised, normalise
 from moralscope.evidence.auditing.settings import SETTINGS, AuditSettings, read_settings
+from moralscope.evidence.claims import check_levels
 
 DEFAULT_ALPHA = 0.05
 
@@ -76,6 +77,7 @@ def audit(
     start = time.monotonic()
     told, source = read_settings(folder, settings)
     level = told.alpha if told.alpha is not None and alpha == DEFAULT_ALPHA else alpha
+    check_levels(level, draws, told.margin)
     progress(ProgressEvent("read tables", 0, 1))
     known = normalise(files_in(folder, told), told, make_folder(out / "tables"))
     progress(ProgressEvent("read tables", 1, 1))
