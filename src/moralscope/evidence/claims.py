@@ -77,7 +77,7 @@ def setting_of(
     margin: float | None = None,
 ) -> Setting:
     """What claims are made from: the checked tables and their gates. Arguments, errors as above."""
-    _check(alpha, draws, margin)
+    check_levels(alpha, draws, margin)
     known = checked(tables)
     gates = known["gates"] if "gates" in known else judge_gates(known)
     results = {
@@ -117,7 +117,12 @@ def judge_findings(setting: Setting, findings: Sequence[Finding]) -> pl.DataFram
     return from_rows("claims", claim_rows(setting, findings))
 
 
-def _check(alpha: float, draws: int, margin: float | None) -> None:
+def check_levels(alpha: float, draws: int, margin: float | None) -> None:
+    """Refuse a level, a number of draws or a margin that no test can be held to.
+
+    Raises:
+        ConfigError: alpha, draws or the margin is out of range.
+    """
     if not 0.0 < alpha < 1.0:
         raise ConfigError(
             "The significance level is out of range",
