@@ -24,6 +24,7 @@ from moralscope.evidence.findings.behaviour import behaviour_findings
 from moralscope.evidence.findings.contrasts import contrast_claims
 from moralscope.evidence.findings.learned import learned_findings
 from moralscope.evidence.findings.patching import patching_findings
+from moralscope.evidence.findings.replicates import replicate_findings
 from moralscope.evidence.findings.rewards import reward_findings
 from moralscope.evidence.findings.robustness import robustness_findings
 from moralscope.evidence.findings.similarity import similarity_findings
@@ -95,6 +96,7 @@ FINDERS: Mapping[str, Callable[[Setting], Iterable[Finding]]] = {
     "contrasts": contrast_claims,
     "similarity": similarity_findings,
     "rewards": reward_findings,
+    "replicates": replicate_findings,
     "patching": patching_findings,
     "attribution": attribution_findings,
     "wiring": wiring_findings,

@@ -57,7 +57,7 @@ QUESTIONS = (
     Question("contrasts between situations", ("contrasts",), ("decisions",),
              unless="the players' last moves (own_previous, opponent_previous) in the prompts"),
     Question("who decides alike", ("similarity",), ("decisions",), unless="three agents or more"),
-    Question("rewards", ("rewards",), ("decisions",), base=True,
+    Question("rewards", ("rewards", "replicates"), ("decisions",), base=True,
              unless="the reward and training_seed of each agent"),
     Question("patches between agents", ("patching",), ("patching",),
              unless="sites patched within the same prompt"),

@@ -27,6 +27,7 @@ from moralscope.evidence.auditing.parts import (
     parts_to_judge,
     rows_of,
     small_tables,
+    with_seeds,
 )
 from moralscope.evidence.claims import FINDERS, find_all, judge_findings
 from moralscope.evidence.hypotheses.grammar import Named, not_registered
@@ -90,7 +91,8 @@ def _findings(
     setting = how.setting(small)
     for name, find in FINDERS.items():
         try:
-            yield name, list(find(setting))
+            more = with_seeds(known, small) if name == "replicates" else small
+            yield name, list(find(setting if more is small else how.setting(more)))
         except TableError as cause:
             failed["claims", name] = told(cause)
     for done, part in enumerate(parts):

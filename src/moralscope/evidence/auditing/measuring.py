@@ -15,7 +15,7 @@ from moralscope.core.errors import TableError
 from moralscope.core.progress import Progress, ProgressEvent
 from moralscope.core.tables import from_rows
 from moralscope.evidence.auditing.normalising import Normalised
-from moralscope.evidence.auditing.parts import Frames, Part, beside, rows_of
+from moralscope.evidence.auditing.parts import Frames, Part, beside, rows_of, with_seeds
 from moralscope.evidence.auditing.settings import AuditSettings
 from moralscope.evidence.claims import setting_of
 from moralscope.evidence.controls.judging import judge_controls
@@ -23,6 +23,9 @@ from moralscope.evidence.designing.table import QUESTIONS, design_table
 from moralscope.evidence.gates.copies import judge_prompts, repeated_rows
 from moralscope.evidence.gates.judging import judge_gates
 from moralscope.evidence.ledger import Setting
+
+SEEDS = "seeds"
+"""The question that needs the attribution of all agents at once."""
 
 Failed = dict[tuple[str, str], str]
 """(question, subject) to the reason for which it could not be judged."""
@@ -71,7 +74,14 @@ def measure(
 ) -> Measured:
     """Controls, gates and designs of all tables; ``failed`` learns what could not be judged."""
     found = _Collected()
-    _judge(small, how, "", (QUESTIONS, failed), found)
+    _judge(small, how, "", ([q for q in QUESTIONS if q != SEEDS], failed), found)
+    found.designs += _tried(
+        failed,
+        ("designs", SEEDS),
+        lambda: design_table(
+            with_seeds(known, small), alpha=how.alpha, draws=how.draws, questions=[SEEDS]
+        ),
+    )
     for done, part in enumerate(parts):
         subject = f"{part.table} {part.subject}"
         how.progress(ProgressEvent("gates", done, len(parts), subject))

@@ -14,7 +14,7 @@ import polars as pl
 
 from moralscope.evidence.auditing.normalising import Normalised
 from moralscope.evidence.auditing.settings import AuditSettings
-from moralscope.evidence.designs import base_of, trained_agents
+from moralscope.evidence.designs import base_of, reward_designs, trained_agents
 from moralscope.evidence.hypotheses.grammar import Hypothesis
 
 Frames = dict[str, pl.DataFrame]
@@ -57,6 +57,21 @@ def small_tables(known: Normalised, settings: AuditSettings) -> Frames:
     if "agents" in small:
         small["agents"] = _in_dtype(small["agents"], settings, "decisions")
     return small
+
+
+def with_seeds(known: Normalised, small: Frames) -> Frames:
+    """With the attribution of all agents, where training seeds of two rewards are compared.
+
+    Distances between agents need all of them at once; more than ``WHOLE`` rows are not judged so.
+    """
+    if "attribution" not in known.tables or "agents" not in small:
+        return small
+    designs = reward_designs(small["agents"])
+    names = [name for design in designs for seed in design.agents for name in seed]
+    rows = known.scan("attribution").filter(pl.col("agent").is_in(names))
+    if len(designs) < 2 or rows.select(pl.len()).collect().item() > WHOLE:
+        return small
+    return {**small, "attribution": rows.collect(engine="streaming")}
 
 
 def _in_dtype(agents: pl.DataFrame, settings: AuditSettings, table: str) -> pl.DataFrame:

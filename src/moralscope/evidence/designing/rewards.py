@@ -2,7 +2,7 @@
 
     reward            training seeds       floor 2/2^S            level alpha / rewards
     pair of rewards   seeds per reward     floor 2/C(2S, S)       level alpha / pairs
-    seeds             seeds per reward     floor of relabelling   level alpha
+    seeds             seeds per reward     floor of relabelling   level alpha / measures
 
 Agents whose seed is not recorded count as one: nothing says that they are independent.
 """
@@ -31,6 +31,7 @@ from moralscope.evidence.designs import (
     trained_agents,
     units_to_differ_from_zero,
 )
+from moralscope.evidence.replicated import replicated, seeds_to_replicate
 from moralscope.evidence.statistics.power import seeds_for_power, units_for_power
 from moralscope.evidence.statistics.replicates import MIN_SEEDS as MIN_REPLICATES
 from moralscope.evidence.statistics.replicates import replicate_floor
@@ -126,22 +127,22 @@ def pairs(asked: Asked) -> Iterator[Question]:
 
 def seeds(asked: Asked) -> Iterator[Question]:
     """Whether agents of different rewards lie further apart than seeds of one reward."""
+    # Decisions, attributions and norms of all bases are one family, corrected together.
+    level = asked.alpha / max(1, len(replicated(asked.tables)))
     for base in dict.fromkeys(design.base for design in asked.designs()):
         sizes = [design.seeds for design in asked.designs() if design.base == base]
         if len(sizes) < 2:
             continue
         n, floor = min(sizes), replicate_floor(sizes)
-        needed = MIN_REPLICATES
-        while replicate_floor([needed] * len(sizes)) >= asked.alpha:
-            needed += 1
-        identified = n >= MIN_REPLICATES and floor < asked.alpha
+        needed = seeds_to_replicate(len(sizes), level)
+        identified = n >= MIN_REPLICATES and floor < level
         rest = (
-            reach(floor, asked.alpha)
+            reach(floor, level)
             if n >= MIN_REPLICATES
             else f"{MIN_REPLICATES} or more are asked for"
         )
         yield Question(
-            "seeds", base, "training seed", n, floor, asked.alpha, needed, None, identified,
+            "seeds", base, "training seed", n, floor, level, needed, None, identified,
             f"Whether {len(sizes)} rewards move agents further apart than training seeds do is "
             f"tested by relabelling seeds, {n} of each reward or more: {rest}."
             f"{remedy(n, needed, None, 'seed per reward')}",

@@ -8,7 +8,7 @@ the site's inputs did.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import polars as pl
@@ -112,7 +112,7 @@ def _finding(setting: Setting, placed: Attributed, agents: tuple[str, str]) -> F
     )
 
 
-def completeness_error(setting: Setting, agents: tuple[str, str]) -> float:
+def completeness_error(setting: Setting, agents: Sequence[str]) -> float:
     """Largest absolute error of the attributions compared, in nats; 0 if not recorded."""
     if not setting.has("completeness"):
         return 0.0
