@@ -124,3 +124,53 @@ def test_type_one_error_with_real_effects_that_have_nothing_in_common() -> None:
 def test_too_few_or_different_sites_are_refused(a: tuple[int, int], b: tuple[int, int]) -> None:
     with pytest.raises(EvidenceError, match="cannot be correlated over these sites"):
         associate(np.ones(a), np.ones(b), np.random.default_rng(0))
+
+
+def test_of_the_same_scenarios_each_is_held_against_the_others() -> None:
+    """Against loops over every pattern of signs."""
+    first, second = both(np.random.default_rng(7), 6, 5, 0.6)
+    found = associate(first, second, np.random.default_rng(0), same_units=True)
+    pairs = [(h, g) for h in range(6) for g in range(6) if h != g]
+    product = {(h, g): 5.0 * np.cov(first[h], second[g], bias=True)[0, 1] for h, g in pairs}
+
+    def p(weight) -> float:
+        drawn = [
+            abs(sum(weight(signs, h, g) * product[h, g] for h, g in pairs))
+            for signs in itertools.product((1.0, -1.0), repeat=6)
+        ]
+        return float(np.mean(np.array(drawn) >= drawn[0] - 1e-12))
+
+    expected = [p(lambda s, _, g: s[g]), p(lambda s, h, _: s[h]), p(lambda s, h, g: s[h] * s[g])]
+    assert found is not None
+    assert len(set(expected)) > 1
+    assert found.p_units == pytest.approx(max(expected), abs=1e-12)
+    assert found.floor == 2.0 / 2.0**6
+
+
+@pytest.mark.parametrize("steady", [0.0, 2.0])
+def test_noise_that_two_analyses_share_is_no_agreement(steady: float) -> None:
+    """No site has an effect, or one analysis has effects of its own: 200 studies at .05."""
+    rng = np.random.default_rng(9)
+    rejected, naive = 0, 0
+    for _ in range(200):
+        noise, own = rng.normal(size=(2, 8, 30))
+        first = noise + steady * rng.normal(size=30)
+        second = 0.8 * noise + 0.6 * own
+        found = associate(first, second, rng, 199, same_units=True)
+        apart = associate(first, second, rng, 199)
+        rejected += found is not None and found.p < 0.05
+        naive += apart is not None and apart.p < 0.05
+    assert rejected <= 200 * 0.05 + 3 * np.sqrt(200 * 0.05 * 0.95)
+    assert steady > 0.0 or naive > 150
+
+
+def test_a_relation_over_shared_scenarios_is_found() -> None:
+    rng = np.random.default_rng(10)
+    found = associate(*both(rng, 8, 30, 0.7), rng, 999, same_units=True)
+    assert found is not None
+    assert found.p == found.floor == pytest.approx(2.0 / 2.0**8)
+
+
+def test_the_same_scenarios_must_be_as_many() -> None:
+    with pytest.raises(EvidenceError, match="must have all of them"):
+        associate(np.eye(6)[:4], np.eye(6)[:5], np.random.default_rng(0), same_units=True)

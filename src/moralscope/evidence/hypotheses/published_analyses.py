@@ -2,9 +2,9 @@
 
 ``r`` over distinct sites of the scenario means of two analyses (contributions and patch effects,
 say). It must hold against both nulls of ``statistics.associations``: sites permuted, and scenarios
-of the second analysis flipped. Copies of a site would count as further sites, columns of two values
-correlate perfectly with anything, and |r| above .999 says that both are one measurement: each makes
-an artefact of the printed figure.
+flipped, each held against the others. Copies of a site would count as further sites, columns of two
+values correlate perfectly with anything, and |r| above .999 says that both are one measurement:
+each makes an artefact of the printed figure.
 """
 
 from __future__ import annotations
@@ -48,7 +48,8 @@ from moralscope.evidence.statistics.correlations import (
 from moralscope.evidence.statistics.resampling import Array
 
 _TEST = (
-    "sites permuted, and scenarios of the second analysis flipped, the larger p; null: unrelated"
+    "sites permuted, and scenarios flipped, each held against the others, the largest p; null: "
+    "unrelated"
 )
 
 
@@ -123,7 +124,7 @@ def _answer(
     sound = _over(both, sites)
     tested = _associate(setting, hypothesis, both, sites) if len(sites) >= MIN_SITES else None
     consulted = _blamed(setting.alpha, both, every, sound, tested)
-    n = min(len(one.units.names) for one in both)
+    n = len(_common(both)) or min(len(one.units.names) for one in both)
     asserted, reported = said(hypothesis, _figures(both, every, sites, tested, n))
     p = None if tested is None else tested.p
     missing = (
@@ -157,7 +158,21 @@ def _associate(
     setting: Setting, hypothesis: Hypothesis, both: tuple[Profile, Profile], sites: list[str]
 ) -> Association | None:
     first, second = (one.units.keep(sites).values for one in both)
-    return associate(first, second, setting.rng(claim_of(hypothesis)), setting.draws)
+    rng = setting.rng(claim_of(hypothesis))
+    whole = associate(first, second, rng, setting.draws)
+    common = _common(both)
+    if whole is None or not common:
+        return whole
+    # What is peculiar to a scenario that both have is no agreement.
+    rows = [[one.units.names.index(name) for name in common] for one in both]
+    held = associate(first[rows[0]], second[rows[1]], rng, setting.draws, same_units=True)
+    return None if held is None else replace(held, r=whole.r, interval=whole.interval)
+
+
+def _common(both: tuple[Profile, Profile]) -> list[str]:
+    """Scenarios that both analyses have."""
+    others = set(both[1].units.names)
+    return [name for name in both[0].units.names if name in others]
 
 
 def _blamed(
