@@ -387,14 +387,14 @@ def test_rewards_that_do_not_differ_are_rarely_told_apart() -> None:
 
 
 def test_an_audit_finds_what_judging_whole_finds(tmp_path: Path) -> None:
-    tables = study({"game": 5, "utilitarian": 5}, 3.0, inner=("attribution",))
+    tables = study({"game": 4, "utilitarian": 4}, 3.0, inner=("attribution",), scenarios=4)
     folder, out = tmp_path / "tables", tmp_path / "out"
     folder.mkdir()
     out.mkdir()
     for name, frame in tables.items():
         frame.write_parquet(folder / f"{name}.parquet")
-    done = audit(folder, out, draws=99)
-    whole = make_claims(tables, draws=99)
+    done = audit(folder, out, draws=99, alpha=0.2)
+    whole = make_claims(tables, draws=99, alpha=0.2)
     ours, theirs = (
         {r["id"]: r for r in made.iter_rows(named=True) if r["id"].startswith("replicates:")}
         for made in (done.claims, whole)
@@ -404,4 +404,4 @@ def test_an_audit_finds_what_judging_whole_finds(tmp_path: Path) -> None:
         for column in ("estimate", "p", "p_adjusted", "n_tests", "verdict"):
             assert row[column] == pytest.approx(theirs[name][column]), (name, column)
     designs = pl.read_parquet(out / "tables" / "design.parquet")
-    assert designs.filter(pl.col("question") == "seeds")["level"].to_list() == [0.025]
+    assert designs.filter(pl.col("question") == "seeds")["level"].to_list() == [0.1]
