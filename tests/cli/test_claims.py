@@ -47,7 +47,10 @@ def test_every_claim_has_a_line_with_its_numbers(
     for row in made.iter_rows(named=True):
         (line,) = [line for line in lines if line.split("  ")[0] == row["id"]]
         assert row["verdict"] in line
-        assert f"{row['estimate']:.4g}" in line
+        # One seed of each reward gives no distance between seeds of one.
+        assert (row["estimate"] is None) is (row["id"] == "replicates:behaviour")
+        if row["estimate"] is not None:
+            assert f"{row['estimate']:.4g}" in line
         if row["q"] is not None:
             assert line.endswith(f"{row['q']:.4g}")
     supported = int((made["verdict"] == "supported").sum())
