@@ -57,8 +57,10 @@ QUESTIONS = (
     Question("contrasts between situations", ("contrasts",), ("decisions",),
              unless="the players' last moves (own_previous, opponent_previous) in the prompts"),
     Question("who decides alike", ("similarity",), ("decisions",), unless="three agents or more"),
-    Question("rewards", ("rewards", "replicates"), ("decisions",), base=True,
+    Question("rewards", ("rewards",), ("decisions",), base=True,
              unless="the reward and training_seed of each agent"),
+    Question("whether rewards differ more than training seeds", ("replicates",), ("decisions",),
+             base=True, unless="two rewards or more, with the training_seed of each agent"),
     Question("patches between agents", ("patching",), ("patching",),
              unless="sites patched within the same prompt"),
     Question("changes of attribution", ("attribution",), ("attribution",), base=True,
@@ -110,6 +112,12 @@ def _questions(known: Normalised, judged: Judged) -> Iterator[Row]:
         reasons = [judged.failed.get(("claims", name)) for name in question.finders]
         why = next((reason for reason in reasons if reason), None)
         yield _row(question.name, "", False, _NOT + (why or _lacking(known, question)))
+    if judged.found.get("replicates") and known.rows.get("attribution", 0) > WHOLE:
+        yield _row(
+            "whether rewards differ more than training seeds", "attribution", False,
+            f"not available: {known.rows['attribution']:,} rows, {WHOLE:,} are judged at once; "
+            "give the attribution of fewer agents or prompts in a folder of their own",
+        )  # fmt: skip
     if not known.baselines:
         yield _row(
             "flips", "patching", False,

@@ -64,13 +64,13 @@ def with_seeds(known: Normalised, small: Frames) -> Frames:
 
     Distances between agents need all of them at once; more than ``WHOLE`` rows are not judged so.
     """
-    if "attribution" not in known.tables or "agents" not in small:
+    if not 0 < known.rows.get("attribution", 0) <= WHOLE or "agents" not in small:
         return small
     designs = reward_designs(small["agents"])
+    if len(designs) < 2:
+        return small
     names = [name for design in designs for seed in design.agents for name in seed]
     rows = known.scan("attribution").filter(pl.col("agent").is_in(names))
-    if len(designs) < 2 or rows.select(pl.len()).collect().item() > WHOLE:
-        return small
     return {**small, "attribution": rows.collect(engine="streaming")}
 
 
