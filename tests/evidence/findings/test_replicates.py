@@ -15,6 +15,7 @@ from statsmodels.stats.multitest import multipletests
 
 from moralscope.core.errors import TableError
 from moralscope.core.tables import from_rows
+from moralscope.evidence.auditing import coverage, parts
 from moralscope.evidence.auditing.audit import audit
 from moralscope.evidence.claims import judge_findings, make_claims, setting_of
 from moralscope.evidence.designing.table import design_table
@@ -353,3 +354,23 @@ def test_an_audit_finds_what_judging_whole_finds(tmp_path: Path) -> None:
             assert row[column] == pytest.approx(theirs[name][column]), (name, column)
     designs = pl.read_parquet(out / "tables" / "design.parquet")
     assert designs.filter(pl.col("question") == "seeds")["level"].to_list() == [0.1]
+
+
+def test_an_audit_says_where_there_is_too_much_to_compare(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for module in (parts, coverage):
+        monkeypatch.setattr(module, "WHOLE", 250)
+    tables = study({"game": 4, "utilitarian": 4}, inner=("attribution",), scenarios=6)
+    folder, out = tmp_path / "tables", tmp_path / "out"
+    folder.mkdir()
+    out.mkdir()
+    for name in ("agents", "prompts", "decisions", "attribution"):
+        tables[name].write_parquet(folder / f"{name}.parquet")
+    done = audit(folder, out, draws=99)
+    found = done.claims.filter(pl.col("id").str.starts_with("replicates"))
+    assert found.get_column("id").to_list() == [BEHAVIOUR]
+    said = {(row["question"], row["subject"]): row for row in done.coverage.iter_rows(named=True)}
+    asked = "whether rewards differ more than training seeds"
+    assert said[asked, ""]["sentence"] == "1 claim."
+    assert "324 rows, 250 are judged at once" in said[asked, "attribution"]["sentence"]
