@@ -15,7 +15,7 @@ import numpy as np
 import polars as pl
 
 from moralscope.core.streams import stream
-from moralscope.evidence.gates.replicas import behaviour_noise
+from moralscope.evidence.gates.replicas import behaviour_noise, rounding_noise
 from moralscope.evidence.statistics.intervals import Interval
 from moralscope.evidence.units import Tables
 
@@ -116,15 +116,21 @@ def _bases(setting: Setting) -> set[str]:
 
 
 def noise_floor(setting: Setting, subjects: Sequence[str], *, patched: bool = False) -> float:
-    """Largest measured effect of a control that should have none, in nats; 0 if not measured.
+    """Largest measured effect of a control that should have none, in nats.
+
+    Where none was measured it is what the rounding of the log-odds leaves open.
 
     Args:
         setting: holds the tables.
         subjects: agents and pairs (SOURCE>TARGET) whose controls count.
         patched: whether the numbers are effects of patches, whose two sides go through one kernel;
-            other log-odds may differ by as much as another kernel makes of them.
+            other log-odds may differ by as much as another kernel makes of them, or rounding.
     """
-    kernel = 0.0 if patched else behaviour_noise(setting.tables)
+    kernel = (
+        0.0
+        if patched
+        else max(behaviour_noise(setting.tables), rounding_noise(setting.tables, subjects))
+    )
     if not setting.has("controls"):
         return kernel
     rows = setting.tables["controls"].filter(pl.col("subject").is_in(list(subjects)))

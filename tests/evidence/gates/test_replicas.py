@@ -9,7 +9,7 @@ from gating import gate
 from moralscope.core.tables import from_rows
 from moralscope.evidence.claims import make_claims
 from moralscope.evidence.gates.judging import judge_gates
-from moralscope.evidence.gates.replicas import behaviour_noise
+from moralscope.evidence.gates.replicas import behaviour_noise, rounding_noise
 
 REFERENCE = np.array([0.4, -8.0, 2.0])
 
@@ -84,3 +84,46 @@ def test_changes_of_behaviour_must_exceed_what_another_kernel_does(
     assert verdicts["change:game"] == "not distinguishable from noise"
     patches = "patching:game>utilitarian"
     assert before[patches] == verdicts[patches] == "supported"
+
+
+def _constant(change: float, decimals: int | None = None) -> synthetic.Tables:
+    """An agent that differs from its base by the same everywhere."""
+    sound = synthetic.build()
+    zero = sound["decisions"].filter(pl.col("agent") == "base")
+    x = pl.col("log_odds") + change
+    own = zero.with_columns(agent=pl.lit("game"), log_odds=x)
+    both = pl.concat([zero, own])
+    if decimals is not None:
+        both = both.with_columns(pl.col("log_odds").round(decimals))
+    agents = sound["agents"].filter(pl.col("agent").is_in(["base", "game"]))
+    return {"agents": agents, "prompts": sound["prompts"], "decisions": both}
+
+
+def test_rounding_leaves_open_the_mean_step_of_the_numbers() -> None:
+    tables = _constant(0.5)
+    x = tables["decisions"].filter(pl.col("agent") == "base").get_column("log_odds").to_numpy()
+    expected = np.spacing(np.abs(x).astype(np.float32)).astype(np.float64).mean()
+    assert rounding_noise(tables, ["base"]) == pytest.approx(expected, rel=1e-12)
+    narrow = {**tables, "agents": tables["agents"].with_columns(dtype=pl.lit("bfloat16"))}
+    assert rounding_noise(narrow, ["base"]) == pytest.approx(expected, rel=1e-12)
+    assert rounding_noise(_constant(0.5, 2), ["base"]) == pytest.approx(0.01, rel=0.05)
+    assert rounding_noise({}, ["base"]) == 0.0
+
+
+@pytest.mark.parametrize(
+    ("change", "decimals", "verdict"),
+    [
+        (1e-9, None, "not identified by this design"),
+        (1e-3, None, "supported"),
+        (0.004, 2, "not identified by this design"),
+        (0.05, 2, "supported"),
+    ],
+)
+def test_a_change_that_rounding_can_make_is_none(
+    change: float, decimals: int | None, verdict: str
+) -> None:
+    """However steady it is; p is the smallest there is."""
+    claims = make_claims(_constant(change, decimals), draws=199)
+    row = claims.row(by_predicate=pl.col("id") == "change:game", named=True)
+    assert row["p"] == pytest.approx(1.0 / 200.0)
+    assert row["verdict"] == verdict

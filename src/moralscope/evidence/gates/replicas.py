@@ -6,17 +6,20 @@
 The kernel sums the same terms in another order, so all that differs is numerical noise; in weights
 narrower than float32 that noise is large, and is measured without a threshold as well.
 ``behaviour_noise`` is the floor that changes of behaviour are compared with: no mean over prompts
-of such differences can exceed the largest of them.
+of such differences can exceed the largest of them. ``rounding_noise`` is what the format of the
+numbers themselves leaves open: a number is off by half a step, the difference of two by one, and
+where all are off in the same direction their mean is off by the mean step.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
+import numpy as np
 import polars as pl
 
 from moralscope.evidence.gates.gate import Gate
-from moralscope.evidence.gates.site_quality import MANTISSA_BITS, mantissa_bits
+from moralscope.evidence.gates.site_quality import MANTISSA_BITS, mantissa_bits, resolution, ulp
 from moralscope.evidence.units import Tables
 
 GATE = "noise floor"
@@ -94,3 +97,35 @@ def behaviour_noise(tables: Tables) -> float:
         return 0.0
     difference = (rows.get_column("log_odds") - rows.get_column("reference_log_odds")).abs()
     return float(difference.drop_nulls().to_numpy().max(initial=0.0))
+
+
+def rounding_noise(tables: Tables, agents: Sequence[str]) -> float:
+    """Largest error of a difference of mean log-odds by rounding, nats; 0 where none is known.
+
+    Args:
+        tables: with ``decisions``; the format is read from the numbers, and is no finer than
+            ``agents`` says. Weights narrower than float32 say nothing of the numbers' own format.
+        agents: whose log-odds are compared.
+    """
+    if "decisions" not in tables:
+        return 0.0
+    rows = tables["decisions"].filter(pl.col("agent").is_in(list(agents)))
+    largest = 0.0
+    for (agent,), own in rows.group_by("agent", maintain_order=True):
+        values = own.get_column("log_odds").drop_nulls().to_numpy()
+        sizes = np.abs(values[values != 0.0])
+        if len(sizes):
+            claimed = _claimed_bits(tables, str(agent))
+            found = resolution(values[:, None], values[:, None], claimed)
+            steps = np.maximum(ulp(sizes, found.bits), float(found.printed[0]))
+            largest = max(largest, float(steps.mean()))
+    return largest
+
+
+def _claimed_bits(tables: Tables, agent: str) -> int:
+    finest = MANTISSA_BITS["float64"]
+    if "agents" not in tables:
+        return finest
+    stored = tables["agents"].filter(pl.col("agent") == agent).get_column("dtype").to_list()
+    bits = mantissa_bits(stored[0]) if stored else None
+    return finest if bits is None else max(bits, MANTISSA_BITS["float32"])
