@@ -136,6 +136,17 @@ def test_a_divergence_over_scenarios_and_its_two_tests(scenarios: int) -> None:
     assert np.mean([(apart(y, truth) or 0.0) < 0.05 for y in drawn]) <= most
 
 
+def test_agents_that_differ_in_one_scenario_of_ten_are_seldom_called_alike() -> None:
+    """Forty scenarios and a true mean at the margin; 1.5% of studies have no such scenario."""
+    rng = np.random.default_rng(13)
+    drawn = 0.01 * np.where(rng.random((400, 40)) < 0.1, 9.05, 0.105)
+    drawn *= rng.uniform(0.99, 1.01, drawn.shape)
+    assert drawn.mean() == pytest.approx(0.01, rel=0.05)
+    share = np.mean([(alike(y, 0.01) or 0.0) < 0.05 for y in drawn])
+    assert share <= 0.12
+    assert np.mean([(alike(y, 0.01) or 0.0) < 0.05 for y in 0.2 * drawn[:100]]) >= 0.95
+
+
 @pytest.mark.parametrize("presentations", [4, 8])
 def test_the_distance_to_a_strategy_over_presentations(presentations: int) -> None:
     mu = np.array([2.0, -1.0, 1.0, -2.0])

@@ -12,8 +12,10 @@ gives about which of the two agents gave it. Both are averaged over the prompts 
 is the unit: prompts of a scenario are wordings of one question.
 
 A divergence cannot be negative, so two agents that differ a little never average to zero. Whether
-they decide *alike* is therefore asked against a margin set beforehand, and its p is that of the
-pivot in ``bounded``: small where the mean divergence is clearly below the margin.
+they decide *alike* is therefore asked against a margin set beforehand, and its p is the larger of
+Student's and that of the pivot in ``bounded``: small where the mean divergence is clearly below the
+margin. Where agents are alike in nine scenarios of ten and far apart in the tenth, the pivot alone
+would call them alike in 36 to 64% of such studies at 10 to 40 scenarios.
 """
 
 from __future__ import annotations
@@ -138,7 +140,10 @@ def alike(values: Array, margin: float) -> float | None:
         ConfigError: the margin is not between 0 and log 2.
     """
     check_margin(margin)
-    return bounded_tail(values, margin, top=TOP, resolution=RESOLUTION)
+    if len(values) < 2:
+        return None
+    below = bounded_tail(values, margin, top=TOP, resolution=RESOLUTION)
+    return max(below or 0.0, _student(values, margin, side=1.0))
 
 
 def apart(values: Array, margin: float) -> float | None:
@@ -150,12 +155,18 @@ def apart(values: Array, margin: float) -> float | None:
     check_margin(margin)
     if len(values) < 2:
         return None
-    mean = float(values.mean())
     if np.ptp(values) == 0.0:
-        return 0.0 if mean > margin else 1.0
+        return 0.0 if float(values.mean()) > margin else 1.0
     below = bounded_tail(values, margin, top=TOP, resolution=RESOLUTION) or 0.0
-    student = t_upper_tail((mean - margin) / standard_error(values), len(values) - 1)
-    return max(1.0 - below, student)
+    return max(1.0 - below, _student(values, margin, side=-1.0))
+
+
+def _student(values: Array, margin: float, side: float) -> float:
+    """Student's p that the mean is not below the margin (side 1), or not above it (side -1)."""
+    distance = side * (margin - float(values.mean()))
+    if np.ptp(values) == 0.0:
+        return 0.0 if distance > 0.0 else 1.0
+    return t_upper_tail(distance / standard_error(values), len(values) - 1)
 
 
 def check_margin(margin: float) -> None:
