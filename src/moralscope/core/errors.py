@@ -85,6 +85,10 @@ class DependencyError(MoralscopeError, ImportError):
     """An optional dependency is needed and not installed."""
 
 
+_LISTED = 24
+"""How many right names a remedy lists."""
+
+
 def nearest(name: str, choices: Iterable[str]) -> str:
     """The remedy for a misspelt name: the nearest right one, or the whole list.
 
@@ -96,7 +100,8 @@ def nearest(name: str, choices: Iterable[str]) -> str:
     written = name.casefold()
     close = difflib.get_close_matches(written, folded, n=3, cutoff=0.5)
     if not close:
-        return f"use one of {', '.join(known)}"
+        more = f" and {len(known) - _LISTED} more" if len(known) > _LISTED else ""
+        return f"use one of {', '.join(known[:_LISTED])}{more}"
     # Two letters that changed places are likelier than another letter.
     best = next((each for each in close if sorted(each) == sorted(written)), close[0])
     return f"did you mean {folded[best]!r}"

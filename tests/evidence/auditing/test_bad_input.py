@@ -60,10 +60,33 @@ def read(folder: Path) -> Normalised:
             {"patching.csv": SWEEP.replace("p2", "")},
             "Column 'prompt' of patching.csv has undefined values.*row 2: None",
         ),
-        ({"decisions.csv": ""}, "decisions.csv cannot be read.*the file is empty"),
+        (
+            {"decisions.csv": ""},
+            "^The file decisions.csv cannot be read. Seen: the file is empty. Allowed: a CSV file",
+        ),
+        (
+            {"decisions.csv": GOOD.replace(",", ";").replace(".", ",")},
+            "decisions.csv are separated by semicolons.*agent;prompt;log_odds.*decimal points",
+        ),
+        ({"decisions.csv": GOOD.replace(",", "\t")}, "decisions.csv are separated by tabs"),
+        (
+            {"decisions.csv": "agent,prompt,log_odds,log_odds\na,p1,1,2\n"},
+            "decisions.csv has two columns of one name. Seen: log_odds",
+        ),
+        (
+            {"decisions.csv": "agent,prompt,p_positive_given_legal\na,p1,0.5\na,p2,62\n"},
+            "'p_positive_given_legal' of .* no probability.*1, the first in row 2: '62'.*percent",
+        ),
+        (
+            {"decisions.csv": "agent,prompt,p_positive,p_negative\na,p1,-0.1,0.5\n"},
+            "'p_positive' of decisions.csv has values that are no probability.*row 1: '-0.1'",
+        ),
         ({"decisions.csv": "agent,prompt,log_odds\n"}, "'decisions' has no rows"),
         ({"decisions.parquet": "PAR1 or not"}, "decisions.parquet cannot be read.*Parquet file"),
-        ({"decisions.csv": GOOD + "a,b,c,d,e\n"}, "decisions.csv cannot be read"),
+        (
+            {"decisions.csv": GOOD + "a,b,c,d,e\n"},
+            "decisions.csv cannot be read.*a line with more fields than there are column names",
+        ),
         (
             {"decisions.csv": GOOD, "Decision.tsv": GOOD.replace(",", "\t")},
             "The table 'decisions' is there twice.*Decision.tsv, decisions.csv",
@@ -127,6 +150,7 @@ def test_what_cannot_be_used_is_refused(write, files: dict[str, str], said: str)
         ("agents: {gmae: {role: trained}}", "speak of agent 'gmae'.*did you mean 'game'"),
         ("agents: {game: {base: bse}}", "name 'bse' as a base.*did you mean 'base'"),
         ("agents: {game: {rool: base}}", "There is no key 'agents.game.rool'.*did you mean 'role'"),
+        ("scenarios: promt", "a column that no table has.*scenarios: promt.*mean 'prompt'"),
         ("scenarios: {p9: s}", "give a scenario to prompt 'p9'"),
         ("columns: {decisions: {logit: log_odds}}", "rename a column.*does not have.*logit"),
         ("columns: {decisions: {x: logodds}}", "has no column 'logodds'.*did you mean 'log_odds'"),
@@ -215,3 +239,13 @@ def test_gzip_and_tabs_are_read(write) -> None:
     sweep = known.scan("patching").sort("prompt").collect()
     assert sweep.get_column("baseline_log_odds").to_list() == [1.5, 2.5]
     assert sweep.get_column("flipped").to_list() == [False, False]
+
+
+def test_probabilities_may_overshoot_by_rounding(write) -> None:
+    text = "agent,prompt,p_positive,p_negative\na,p1,1.0000001,1e-9\n"
+    assert read(write({"decisions.csv": text})).rows["decisions"] == 1
+
+
+def test_a_file_is_no_folder_of_tables(write) -> None:
+    with pytest.raises(TableError, match="a file, no folder"):
+        read(write({"decisions.csv": GOOD}) / "decisions.csv")

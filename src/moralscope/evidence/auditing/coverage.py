@@ -14,8 +14,8 @@ import polars as pl
 
 from moralscope.core.tables import from_rows
 from moralscope.evidence.auditing.judging import Judged
-from moralscope.evidence.auditing.layouts import layout_of
-from moralscope.evidence.auditing.normalising import Normalised, needs_of
+from moralscope.evidence.auditing.layouts import NOT_RECORDED, layout_of, needs_of
+from moralscope.evidence.auditing.normalising import Normalised
 from moralscope.evidence.auditing.parts import IN_PARTS, WHOLE
 from moralscope.evidence.claims import FINDERS
 
@@ -56,7 +56,8 @@ QUESTIONS = (
              unless="several families of prompts or label assignments"),
     Question("contrasts between situations", ("contrasts",), ("decisions",),
              unless="the players' last moves (own_previous, opponent_previous) in the prompts"),
-    Question("who decides alike", ("similarity",), ("decisions",), unless="three agents or more"),
+    Question("who decides alike", ("similarity",), ("decisions",),
+             unless="two agents or more of which each is a base or trained from one"),
     Question("rewards", ("rewards",), ("decisions",), base=True,
              unless="the reward and training_seed of each agent"),
     Question("whether rewards differ more than training seeds", ("replicates",), ("decisions",),
@@ -77,6 +78,7 @@ def coverage_table(known: Normalised, judged: Judged) -> pl.DataFrame:
         *_files(known),
         *_readings(known),
         _row("base", "", known.has_base, known.agents_basis),
+        *_without_base(known),
         _row("scenarios", "", known.prompts.prompts is not None, known.prompts.basis),
         *_questions(known, judged),
         *_failed(judged),
@@ -101,6 +103,21 @@ def _readings(known: Normalised) -> Iterator[Row]:
     for table, notes in known.notes.items():
         rows = f"{known.rows.get(table, 0):,} rows"
         yield _row("reading", table, True, "; ".join([rows, *notes]))
+
+
+def _without_base(known: Normalised) -> Iterator[Row]:
+    """Trained agents of which nobody says from which of several bases they were trained."""
+    if not known.has_base:
+        return
+    agents = known.scan("agents").select("agent", "base", "kind").collect()
+    bases = agents.filter(pl.col("kind") == "base").get_column("agent").to_list()
+    lacking = agents.filter((pl.col("base") == NOT_RECORDED) & (pl.col("kind") != "policy"))
+    for name in lacking.get_column("agent"):
+        yield _row(
+            "base", name, False,
+            f"{_NOT}nothing says from which of {', '.join(bases)} it was trained, so no change of "
+            "it is known; write agents: {NAME: {base: BASE}} into audit.yaml",
+        )  # fmt: skip
 
 
 def _questions(known: Normalised, judged: Judged) -> Iterator[Row]:

@@ -8,6 +8,7 @@ be recognised is listed, never left out silently.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -62,8 +63,12 @@ def scan(file: File) -> pl.LazyFrame:
         TableError: it is empty, not UTF-8, not Parquet, or its lines differ in length.
     """
     try:
-        if file.path.stat().st_size == 0:
-            raise _unreadable(file, "the file is empty")
+        empty = file.path.stat().st_size == 0
+    except OSError as cause:
+        raise _unreadable(file, str(cause)) from cause
+    if empty:
+        raise _unreadable(file, "the file is empty")
+    try:
         if file.form == "Parquet":
             frame = pl.scan_parquet(file.path)
         else:
@@ -73,10 +78,40 @@ def scan(file: File) -> pl.LazyFrame:
                 infer_schema=False,
                 null_values=list(UNDEFINED),
             )
-        frame.collect_schema()
+        columns = frame.collect_schema().names()
     except (pl.exceptions.PolarsError, OSError, ValueError) as cause:
-        raise _unreadable(file, " ".join(str(cause).split())[:200]) from cause
+        raise read_error(file, cause) from cause
+    _refuse_columns(file, columns)
     return frame
+
+
+def _refuse_columns(file: File, columns: Sequence[str]) -> None:
+    """Refuse lines that are separated by something else, and two columns of one name."""
+    if file.form == "Parquet":
+        return
+    if len(columns) == 1:
+        other = max(";\t|,", key=columns[0].count)
+        if columns[0].count(other):
+            named = {";": "semicolons", "\t": "tabs", "|": "vertical bars", ",": "commas"}[other]
+            raise TableError(
+                f"The columns of {file.name} are separated by {named}",
+                seen=columns[0][:120],
+                allowed=".csv: commas between columns and a point in decimals; .tsv: tabs",
+                remedy="write it with commas (and decimal points), or as Parquet",
+            )
+    # The reader numbers what would have the same name.
+    twice = [
+        name
+        for column in columns
+        if (name := re.sub(r"_duplicated_\d+$", "", column)) != column and name in columns
+    ]
+    if twice:
+        raise TableError(
+            f"The file {file.name} has two columns of one name",
+            seen=twice[0],
+            allowed="each name once",
+            remedy="remove or rename one of them",
+        )
 
 
 def _unreadable(file: File, why: str) -> TableError:
@@ -91,7 +126,10 @@ def _unreadable(file: File, why: str) -> TableError:
 
 def read_error(file: File, cause: Exception) -> TableError:
     """The refusal of a file that broke off while it was read."""
-    return _unreadable(file, " ".join(str(cause).split())[:200])
+    said = " ".join(str(cause).split())
+    if "truncate_ragged_lines" in said:
+        said = "a line with more fields than there are column names"
+    return _unreadable(file, said[:200])
 
 
 def files_in(folder: Path, settings: AuditSettings) -> tuple[File, ...]:
@@ -106,7 +144,7 @@ def files_in(folder: Path, settings: AuditSettings) -> tuple[File, ...]:
             could be one of two tables.
     """
     if not folder.is_dir():
-        raise _no_tables(folder, "no such folder")
+        raise _no_tables(folder, "a file, no folder" if folder.exists() else "no such folder")
     found = list(_listed(folder, settings))
     if not any(file.table for file in found) and (folder / "tables").is_dir():
         found = list(_listed(folder / "tables", settings))

@@ -165,3 +165,10 @@ def missing_columns(table: str, columns: Iterable[str]) -> tuple[str, ...]:
     if layout.any_of and not any(set(group) <= present for group in layout.any_of):
         lacking.append(" or ".join(" with ".join(group) for group in layout.any_of))
     return tuple(lacking)
+
+
+def needs_of(table: str) -> str:
+    """The columns that a table must have, in words."""
+    layout = layout_of(table)
+    choices = " or ".join(" with ".join(group) for group in layout.any_of)
+    return ", ".join(layout.needs) + (f", and {choices}" if choices else "")

@@ -14,12 +14,11 @@ from pathlib import Path
 
 import polars as pl
 
-from moralscope.core.errors import TableError
+from moralscope.core.errors import ConfigError, TableError, nearest
 from moralscope.core.schemas import SCHEMAS
 from moralscope.core.tables import conform, schema_of
 from moralscope.evidence.auditing.completing import completed
 from moralscope.evidence.auditing.folder import File, read_error, scan
-from moralscope.evidence.auditing.layouts import layout_of
 from moralscope.evidence.auditing.naming import refuse_absent
 from moralscope.evidence.auditing.reading import IN_MEMORY, Reading, read_file
 from moralscope.evidence.auditing.roster import Facts, facts_told, measured_agents, roster
@@ -99,11 +98,27 @@ def normalise(files: Sequence[File], settings: AuditSettings, out: Path) -> Norm
     work.mkdir()
     gathered = _Gathered()
     try:
+        _refuse_no_scenarios(files, settings)
         for table in (name for name in SCHEMAS if any(f.table == name for f in files)):
             _gather(table, [f for f in files if f.table == table], settings, work, gathered)
         return _written(files, settings, out, gathered)
     finally:
         shutil.rmtree(work, ignore_errors=True)
+
+
+def _refuse_no_scenarios(files: Sequence[File], settings: AuditSettings) -> None:
+    """Refuse settings that take the scenario from a column which no file has."""
+    named = settings.scenarios
+    if not isinstance(named, str):
+        return
+    columns = {c for file in files if file.table for c in scan(file).collect_schema().names()}
+    if named not in columns:
+        raise ConfigError(
+            "The settings take the scenario from a column that no table has",
+            seen=f"scenarios: {named}",
+            allowed=", ".join(sorted(columns)[:24]),
+            remedy=f"{nearest(named, columns)}, or list them: scenarios: {{PROMPT: SCENARIO}}",
+        )
 
 
 def _gather(
@@ -233,10 +248,3 @@ def parts_of(frame: pl.LazyFrame, by: Sequence[str]) -> Iterator[pl.DataFrame]:
     for key in keys.iter_rows(named=True):
         chosen = pl.all_horizontal(pl.col(name) == value for name, value in key.items())
         yield frame.filter(chosen).collect(engine="streaming")
-
-
-def needs_of(table: str) -> str:
-    """The columns that a table must have, in words."""
-    layout = layout_of(table)
-    choices = " or ".join(" with ".join(group) for group in layout.any_of)
-    return ", ".join(layout.needs) + (f", and {choices}" if choices else "")

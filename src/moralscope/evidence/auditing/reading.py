@@ -17,7 +17,12 @@ import polars as pl
 from moralscope.core.errors import TableError
 from moralscope.core.tables import Column, schema_of
 from moralscope.evidence.auditing.folder import ROW, File, read_error, scan
-from moralscope.evidence.auditing.layouts import NOT_RECORDED, layout_of, missing_columns
+from moralscope.evidence.auditing.layouts import (
+    NOT_RECORDED,
+    layout_of,
+    missing_columns,
+    needs_of,
+)
 from moralscope.evidence.auditing.melting import melted
 from moralscope.evidence.auditing.naming import EXTRA, renaming
 from moralscope.evidence.auditing.settings import AuditSettings
@@ -25,6 +30,10 @@ from moralscope.evidence.auditing.settings import AuditSettings
 IN_MEMORY: Final = 64_000_000
 """Bytes of a table's text files up to which they are held in memory."""
 
+OVERSHOOT: Final = 1e-4
+"""What rounding may add to a probability."""
+
+_PROBABILITIES = ("p_positive", "p_negative", "legal_mass", "p_positive_given_legal")
 _NUMBERS: Mapping[str, str] = {
     "reward": "text", "base": "text", "kind": "text", "dtype": "text", "training_seed": "integer",
     "scenario": "text",
@@ -74,7 +83,7 @@ def read_file(file: File, settings: AuditSettings, work: Path, *, large: bool) -
         names = renaming(file.table, columns, settings)
         frame = narrow.frame.rename(names)
         kept = _wanted(file.table, frame.collect_schema().names())
-        _require(file, kept)
+        _require(file, kept, [name for name in columns if name != ROW])
         notes = [*narrow.notes, *(f"the column {a} is read as {b}" for a, b in names.items())]
         unused = [c for c in columns if names.get(c, c) not in (*kept, ROW)]
         if unused:
@@ -107,15 +116,15 @@ def _wanted(table: str, columns: Sequence[str]) -> list[str]:
     return [*own, *(name for name in EXTRA.get(table, ()) if name in columns and name not in own)]
 
 
-def _require(file: File, present: Sequence[str]) -> None:
+def _require(file: File, present: Sequence[str], columns: Sequence[str]) -> None:
     lacking = missing_columns(file.table, present)
     if lacking:
         first = lacking[0].split()[0]
         raise TableError(
             f"The table {file.table!r} lacks {'a column' if len(lacking) == 1 else 'columns'}: "
             f"{', '.join(lacking)}",
-            seen=f"{file.name} with the columns {', '.join(present) or 'none that is known'}",
-            allowed=f"{', '.join(layout_of(file.table).needs)} at least",
+            seen=f"{file.name} with the columns {_some(columns)}",
+            allowed=f"{needs_of(file.table)} at least",
             remedy=f"they come from {layout_of(file.table).source}; a column of another name is "
             f"renamed in audit.yaml: columns: {{{file.table}: {{THEIRS: {first}}}}}",
         )
@@ -161,7 +170,7 @@ def _checked(file: File, raw: pl.LazyFrame, kept: Sequence[str]) -> tuple[dict[s
             asked.append(pl.col(ROW).filter(where).min().alias(f"first {fault} {name}"))
     found = both.select(asked).collect(engine="streaming").row(0, named=True)
     for name in kept:
-        for fault in ("mistyped", "infinite", "missing"):
+        for fault in ("mistyped", "infinite", "missing", "outside"):
             if found.get(f"{fault} {name}"):
                 row = int(found[f"first {fault} {name}"])
                 seen = raw.filter(pl.col(ROW) == row).select(name).collect().item(0, 0)
@@ -179,6 +188,9 @@ def _faults(table: str, name: str) -> dict[str, pl.Expr]:
     if column.kind == "number":
         faults["infinite"] = value.is_infinite()
         faults["undefined"] = value.is_nan()
+    if name in _PROBABILITIES:
+        # Probabilities in float32 overshoot by some 1e-7.
+        faults["outside"] = value.is_finite() & ((value < 0.0) | (value > 1.0 + OVERSHOOT))
     if name in _required_cells(table):
         absent = value.is_null() | value.is_nan() if column.kind == "number" else value.is_null()
         faults["missing"] = absent
@@ -205,6 +217,11 @@ _FAULTS = {
         "infinite values",
         "finite numbers",
         "find the division or logarithm of zero behind them; leave undefined cells empty",
+    ),
+    "outside": (
+        "values that are no probability",
+        "0 to 1",
+        "divide percentages by 100; log-odds have a column of their own, log_odds",
     ),
     "missing": (
         "undefined values",
@@ -237,3 +254,8 @@ def extra_columns(table: str, columns: Sequence[str]) -> Iterator[str]:
 def stated(value: str | None) -> bool:
     """Whether a text column says anything."""
     return value is not None and value != NOT_RECORDED
+
+
+def _some(names: Sequence[str]) -> str:
+    more = f" and {len(names) - 12} more" if len(names) > 12 else ""
+    return ", ".join(n if n.isprintable() else repr(n[:40]) for n in names[:12]) + more
