@@ -136,8 +136,8 @@ def behaviour_findings(setting: Setting) -> Iterator[Finding]:
         return
     changes = [Contrast(f"change:{a}", a, b, b) for a, b in found.bases.items()]
     yield from contrast_findings(setting, found, changes, "agents")
-    for agent in found.undefined:
-        yield _undefined(setting, found, agent)
+    for agent, (who, count) in _unknown_changes(setting, found).items():
+        yield _undefined(setting, agent, who, count)
     yield from _label_findings(setting, found)
     pairs = [
         Contrast(f"difference:{a}:{b}", a, b, found.bases.get(a))
@@ -359,8 +359,22 @@ def _untested(setting: Setting, found: Behaviour, agent: str, base: str, reason:
     )
 
 
-def _undefined(setting: Setting, found: Behaviour, agent: str) -> Finding:
+def _unknown_changes(setting: Setting, found: Behaviour) -> dict[str, tuple[str, int]]:
+    """Trained agents whose change is not known, to whose log-odds are undefined and how many."""
+    unknown = {agent: (agent, count) for agent, count in found.undefined.items()}
+    for agent in found.trained:
+        base = base_of(setting.tables["agents"], agent)
+        if base is None:
+            continue
+        log_odds = found.rows.filter(pl.col("agent") == base).get_column("log_odds")
+        if 0 < log_odds.null_count() < len(log_odds):
+            unknown[agent] = (base, log_odds.null_count())
+    return unknown
+
+
+def _undefined(setting: Setting, agent: str, who: str, count: int) -> Finding:
     words = f"Whether {agent} behaves otherwise than its base is not known."
+    whose = "its log-odds" if who == agent else f"the log-odds of {who}, its base,"
     return Finding(
         id=f"change:{agent}",
         found=words,
@@ -370,8 +384,8 @@ def _undefined(setting: Setting, found: Behaviour, agent: str) -> Finding:
         unit="nats",
         n=0,
         test="none",
-        query=queries.undefined_log_odds(agent),
-        consulted=consult(setting, (agent,), [("undefined values", agent)]),
-        missing=f"{found.undefined[agent]} of its log-odds are undefined, and a mean of the others "
-        "would be another quantity; find out why the scorer gave none.",
+        query=queries.undefined_log_odds(who),
+        consulted=consult(setting, (agent,), [("undefined values", who)]),
+        missing=f"{count} of {whose} are undefined, and a mean of the others would be another "
+        "quantity; find out why the scorer gave none.",
     )

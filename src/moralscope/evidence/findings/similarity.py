@@ -9,7 +9,9 @@ The margin is that of the table ``similarity`` where it is there.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import itertools
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -27,6 +29,7 @@ from moralscope.evidence.divergences import (
 )
 from moralscope.evidence.findings.contrast_queries import divergence, largest_divergence
 from moralscope.evidence.findings.decision_gates import decision_gates
+from moralscope.evidence.findings.queries import undefined_log_odds
 from moralscope.evidence.ledger import (
     Consulted,
     Finding,
@@ -37,7 +40,7 @@ from moralscope.evidence.ledger import (
     size,
 )
 from moralscope.evidence.statistics.intervals import smallest_detectable_effect, standard_error
-from moralscope.evidence.units import inference_family
+from moralscope.evidence.units import inference_family, on_family
 
 _TEST = (
     "one-sided tests of the mean divergence against the margin, over scenarios{corrected}; null: "
@@ -58,7 +61,12 @@ def similarity_findings(setting: Setting) -> Iterator[Finding]:
     bases = [base for name in trained if (base := base_of(agents, name)) is not None]
     asked = prompts.filter(pl.col("family") == family).get_column("prompt").to_list()
     scored = scored_agents(decisions.filter(pl.col("prompt").is_in(asked)))
-    names = [name for name in dict.fromkeys([*bases, *trained]) if name in scored]
+    models = [name for name in dict.fromkeys([*bases, *trained]) if name in scored]
+    unknown = _unknown_answers(on_family(decisions, prompts, family), models)
+    for pair in itertools.combinations(models, 2):
+        if any(name in unknown for name in pair):
+            yield _not_known(setting, pair, unknown)
+    names = [name for name in models if name not in unknown]
     if len(names) < 2:
         return
     asked_of = _Asked(family, _margin(setting), divergences(prompts, decisions, family, names))
@@ -75,6 +83,38 @@ class _Asked:
     family: str
     margin: float
     found: Divergences
+
+
+def _unknown_answers(rows: pl.DataFrame, names: Sequence[str]) -> dict[str, int]:
+    """Agents to the number of their answers of which neither log-odds nor a share is known.
+
+    No probability at all on either option is what other tools leave where they measured nothing.
+    """
+    unknown = rows.filter(
+        pl.col("agent").is_in(list(names))
+        & pl.col("log_odds").is_null()
+        & pl.col("p_positive_given_legal").is_null()
+    )
+    return dict(Counter(unknown.get_column("agent").to_list()))
+
+
+def _not_known(setting: Setting, pair: tuple[str, str], unknown: Mapping[str, int]) -> Finding:
+    who = next(name for name in pair if name in unknown)
+    words = f"Whether {pair[0]} and {pair[1]} decide alike is not known."
+    return Finding(
+        id=f"alike:{pair[0]}:{pair[1]}",
+        found=words,
+        observed=words,
+        estimate=None,
+        interval=None,
+        unit="nats",
+        n=0,
+        test="none",
+        query=undefined_log_odds(who),
+        consulted=_consult(setting, pair),
+        missing=f"{unknown[who]} answers of {who} have no probability on either option, and what "
+        "was not measured is no answer; find out why the scorer gave none.",
+    )
 
 
 def _margin(setting: Setting) -> float:
