@@ -9,6 +9,7 @@ import numpy as np
 import polars as pl
 import pytest
 import synthetic
+from polars.testing import assert_frame_equal
 
 from moralscope.core.errors import EvidenceError
 from moralscope.core.tables import conform
@@ -95,8 +96,9 @@ def test_lazy_scans_give_the_same(study: Study, tmp_path: Path) -> None:
     for name in ("effect:game<>utilitarian", "attribution:game", "flips:game>utilitarian"):
         eager = explain_claim(tables, claims, gates, name)
         lazy = explain_claim(scans, claims, gates, name)
-        assert lazy.units.equals(eager.units)
-        assert lazy.first.equals(eager.first)
+        # Means are added up in another order where rows are streamed.
+        assert_frame_equal(lazy.units, eager.units, rel_tol=1e-12)
+        assert_frame_equal(lazy.first, eager.first, rel_tol=1e-12)
         assert lazy.agrees
         write_rows(lazy, tmp_path / "rows.parquet")
         assert pl.read_parquet(tmp_path / "rows.parquet").height == eager.n_rows
@@ -178,6 +180,20 @@ def test_the_design_of_its_unit_is_told(study: Study) -> None:
     design = pl.DataFrame(rows, infer_schema_length=None)
     found = explain_claim({**tables, "design": design}, claims, gates, "change:game")
     assert found.design.get_column("sentence").to_list() == ["About scenario."]
+
+
+def test_of_families_of_sites_only_its_own_is_told(study: Study) -> None:
+    tables, claims, gates = study
+    rows = [
+        {"question": "sites", "subject": subject, "unit": "scenario", "n": 20, "floor": None,
+         "level": None, "needed": None, "needed_for_power": None, "identified": True,
+         "sentence": f"About {subject}."}
+        for subject in ("patching game>utilitarian", "attribution game")
+    ]  # fmt: skip
+    told = {**tables, "design": pl.DataFrame(rows, infer_schema_length=None)}
+    swept = explain_claim(told, claims, gates, "patching:game>utilitarian")
+    assert swept.design.get_column("subject").to_list() == ["patching game>utilitarian"]
+    assert explain_claim(told, claims, gates, "change:game").design.is_empty()
 
 
 def test_a_misspelt_claim_names_the_nearest(study: Study) -> None:

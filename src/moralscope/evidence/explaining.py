@@ -210,13 +210,16 @@ def gates_shown(text: str, gates: pl.DataFrame) -> tuple[GateShown, ...]:
 
 
 def _design(tables: Mapping[str, pl.DataFrame | pl.LazyFrame], claim: Claim) -> pl.DataFrame:
-    """What the table ``design`` says of a claim's unit of replication."""
+    """What the table ``design`` says of a claim's unit; of families of sites only its own."""
     if "design" not in tables:
         return pl.DataFrame()
     replicate = str(claim["replicate"] or "scenarios")
     design = tables["design"].lazy()
     words = {replicate, replicate.removesuffix("s")}
-    return _collected(design.filter(pl.col("unit").is_in(sorted(words))))
+    rows = _collected(design.filter(pl.col("unit").is_in(sorted(words))))
+    subjects = [shown.subject for shown in gates_shown(str(claim["gates"]), rows.clear())]
+    own = (pl.col("question") != "sites") | pl.col("subject").is_in(subjects)
+    return rows.filter(own)
 
 
 @contextlib.contextmanager

@@ -166,6 +166,8 @@ def _not_identified(said: Said) -> str:
         )
     dead = "liveness could not be checked, and a dead agent looks the same; store a fingerprint "
     dead += "when the agent is trained."
+    if finding.hypothesis is not None and finding.hypothesis.against:
+        return f"It was not found as stated: {finding.hypothesis.against.rstrip('.')}; but {dead}"
     if _screened_out(said):
         return f"{_only_in_family(said)}; {dead}"
     return f"Not identified by this design: {dead}"

@@ -71,6 +71,17 @@ def test_a_smaller_share_stands_where_that_many_sites_are_asymmetric() -> None:
     assert "the asymmetry differs from zero in 4 of 8 sites, not in 6" in str(more["reason"])
 
 
+def test_what_was_not_found_is_told_where_liveness_is_not_known() -> None:
+    """The verdict speaks of liveness; the reader is told the figure all the same."""
+    half = {site: value if i < 4 else -value for i, (site, value) in enumerate(STRONG.items())}
+    claim = share(synthetic.without_fingerprints(patched(STRONG, half)), 0.75)
+    assert claim["verdict"] == "not identified by this design"
+    assert str(claim["reason"]).startswith(
+        "It was not found as stated: the asymmetry differs from zero in 4 of 8 sites, not in 6; "
+        "but liveness could not be checked"
+    )
+
+
 def test_sites_without_effect_are_noise() -> None:
     nothing = dict.fromkeys(synthetic.SITES, 0.0)
     claim = share(patched(nothing, nothing, seed=4), 1.0)
