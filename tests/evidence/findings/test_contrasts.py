@@ -273,6 +273,19 @@ def test_exchanging_is_scipys_permutation_test_and_corrects_for_columns() -> Non
     assert one.p[0] == 1.0
 
 
+def test_exchanging_groups_of_different_sizes_is_scipys_permutation_of_welchs_t() -> None:
+    rng = np.random.default_rng(8)
+    first, second = rng.normal(0.9, 2, (3, 2)), rng.normal(0, 1, (6, 2))
+    found = exchange_max_t(first, second, rng)
+    for k in range(2):
+        oracle = stats.permutation_test(
+            (first[:, k], second[:, k]),
+            lambda x, y: abs(float(stats.ttest_ind(x, y, equal_var=False).statistic)),
+            n_resamples=np.inf, vectorized=False, alternative="greater",
+        )  # fmt: skip
+        assert found.p[k] == pytest.approx(oracle.pvalue)
+
+
 def test_exchanging_keeps_its_level() -> None:
     rng, runs = np.random.default_rng(6), 400
     rejected = 0

@@ -154,9 +154,15 @@ def test_permutation_floor(seeds: int, floor: float) -> None:
 
 @pytest.mark.parametrize(("a", "b"), [(3, 3), (4, 2), (5, 5), (6, 3)])
 def test_label_permutation_equals_scipy(a: int, b: int) -> None:
+    """By the difference of means, and by Welch's t where one group is larger."""
     x, y = rng(a).normal(0.8, 1.0, a), rng(b + 50).normal(0.0, 1.0, b)
+
+    def statistic(u: np.ndarray, v: np.ndarray) -> float:
+        welch = stats.ttest_ind(u, v, equal_var=False).statistic
+        return abs(u.mean() - v.mean()) if a == b else abs(float(welch))
+
     oracle = stats.permutation_test(
-        (x, y), lambda u, v: abs(u.mean() - v.mean()), permutation_type="independent",
+        (x, y), statistic, permutation_type="independent",
         alternative="greater", n_resamples=math.comb(a + b, a), vectorized=False,
     )  # fmt: skip
     p, floor = permute_labels(x, y, rng())
@@ -168,6 +174,23 @@ def test_label_permutation_equals_scipy(a: int, b: int) -> None:
 def test_label_permutation_reaches_its_floor(a: int, b: int) -> None:
     p, floor = permute_labels(np.full(a, 0.3), np.full(b, 0.1), rng())
     assert p == pytest.approx(floor)
+
+
+@pytest.mark.parametrize(("a", "b"), [(4, 16), (16, 4), (5, 10)])
+def test_a_small_group_that_varies_more_is_not_found_for_that(a: int, b: int) -> None:
+    """300 studies at .05: 10% at 4 against 16, where the difference of means finds 28%."""
+    drawn = rng(a + b)
+    spread = (3.0, 1.0) if a < b else (1.0, 3.0)
+    found = 0
+    for _ in range(300):
+        x, y = (s * drawn.normal(size=n) for s, n in zip(spread, (a, b), strict=True))
+        found += permute_labels(x, y, drawn, 499)[0] < 0.05
+    assert found / 300 < 0.1 + 3 * math.sqrt(0.1 * 0.9 / 300)
+
+
+def test_one_unit_against_many_is_compared_by_means() -> None:
+    p, floor = permute_labels(np.array([9.0]), np.arange(5.0), rng())
+    assert p == floor == pytest.approx(1 / 6)
 
 
 def test_sampled_label_permutation() -> None:

@@ -1,9 +1,8 @@
 """Do two groups of units differ in any of several columns? Exact permutation with max-T.
 
 Under the null that the units of both groups are exchangeable, every assignment of the group labels
-is equally likely, whatever the dependence between columns. With SST the sum of squares of a column
-about its mean, which no assignment changes, ``r = |mean(first) - mean(second)| / sqrt(SST)`` orders
-assignments as the pooled two-sample t does, and
+is equally likely, whatever the dependence between columns. Assignments are ordered by the pooled
+two-sample t, or, where the groups differ in size, by Welch's (``resampling.between_groups``), and
 
     p_adj(j) = share of assignments b with max_k r_k^b >= r_j
 
@@ -21,6 +20,7 @@ import numpy as np
 from moralscope.evidence.statistics.resampling import (
     EXACT_LABELLINGS,
     Array,
+    between_groups,
     finite,
     permutation_floor,
 )
@@ -71,8 +71,7 @@ def exchange_max_t(
     size = np.sqrt((centred * centred).sum(axis=0))
     chosen = np.zeros((len(picks), total))
     np.put_along_axis(chosen, picks, 1.0, axis=1)
-    # Centred columns sum to zero, so the mean of one group decides the difference.
-    drawn = np.abs(chosen @ (centred / np.where(size > 1e-12, size, 1.0)))
+    drawn = between_groups(chosen, centred / np.where(size > 1e-12, size, 1.0), n)
     observed = drawn[0] * _TIE
     return Exchanged(
         p=(drawn >= observed).mean(axis=0),

@@ -4,7 +4,8 @@ Sign-flips: under the null of symmetry about zero, every pattern of signs of the
 equally likely. Studentised max-T (Westfall and Young 1993): with t_k the one-sample t of column
 k, ``p_adj(j) = share of patterns b with max_k |t_k^b| >= |t_j|``, which controls the family-wise
 error under any dependence between columns. Permutation: under the null that two groups are
-exchangeable, every assignment of their labels is equally likely.
+exchangeable, every assignment of their labels is equally likely; groups of different sizes are
+compared by Welch's t, so that unequal spread alone is not found.
 
 The sum of squares of a column does not change when signs flip, so t is a monotone function of
 ``r = mean / sqrt(mean of squares)``, and a whole test is one matrix product of signs and values.
@@ -209,8 +210,8 @@ def permute_labels(
 ) -> tuple[float, float]:
     """Do two independent groups of units differ in their mean? Two-sided p, and its floor.
 
-    ``T = |mean(first) - mean(second)|``; all assignments of labels up to 20,000 of them, else
-    ``draws`` random ones with the observed one included.
+    The statistic is that of ``between_groups``; all assignments of labels up to 20,000 of them,
+    else ``draws`` random ones with the observed one included.
 
     Raises:
         TableError: a value is undefined.
@@ -226,7 +227,38 @@ def permute_labels(
         order[1:] = rng.permuted(order[1:], axis=1)
         picks = order[:, : len(a)]
         floor = max(permutation_floor(len(a), len(b)), 1.0 / (draws + 1))
-    sums = pooled[picks].sum(axis=1)
-    differences = np.abs(sums / len(a) - (pooled.sum() - sums) / len(b))
-    observed = abs(float(a.mean() - b.mean()))
-    return float((differences >= observed * _TIE).mean()), floor
+    chosen = np.zeros((len(picks), len(pooled)))
+    np.put_along_axis(chosen, picks, 1.0, axis=1)
+    differences = between_groups(chosen, (pooled - pooled.mean())[:, None], len(a))[:, 0]
+    return float((differences >= differences[0] * _TIE).mean()), floor
+
+
+def between_groups(chosen: Array, centred: Array, size: int) -> Array:
+    """How far two groups lie apart under each assignment of units to them: (assignments, K).
+
+    ``|mean - mean|`` where the groups are of one size: it orders assignments as the two-sample t
+    does. A smaller group that varies more would be found too often by it (four units with three
+    times the spread of sixteen others in 28% of studies without a difference), so groups of
+    different sizes are compared by Welch's ``|mean - mean| / sqrt(v / n + w / m)`` (Janssen 1997,
+    Stat. Probab. Lett. 36:9), which finds it in 10%; infinite where neither group varies and they
+    differ.
+
+    Args:
+        chosen: (assignments, N) 1 for the units of the first group, else 0.
+        centred: (N, K) values about the mean of each column.
+        size: units of the first group.
+    """
+    n, m = size, len(centred) - size
+    sums = chosen @ centred
+    # Centred columns sum to zero, so the sum of one group is that of the other.
+    apart = np.abs(sums) * (1.0 / n + 1.0 / m)
+    if n == m or min(n, m) < 2:
+        return apart
+    squares = chosen @ (centred * centred)
+    whole = (centred * centred).sum(axis=0)
+    first = np.maximum(squares - sums * sums / n, 0.0) / (n - 1)
+    second = np.maximum(whole - squares - sums * sums / m, 0.0) / (m - 1)
+    error = np.sqrt(first / n + second / m)
+    least = 1e-12 * np.sqrt(whole)
+    unbounded = np.where(apart > least, np.inf, 0.0)
+    return np.where(error > least, apart / np.where(error > least, error, 1.0), unbounded)
