@@ -32,7 +32,7 @@ from moralscope.evidence.ledger import (
     Finding,
     Setting,
 )
-from moralscope.evidence.reasons import ALONE, Said, Screened, reason, statement
+from moralscope.evidence.reasons import ALONE, Said, Screened, drowned, reason, statement
 from moralscope.evidence.statistics.multiplicity import benjamini_hochberg, holm
 from moralscope.evidence.statistics.reliability import NAMED_CLAIM
 from moralscope.evidence.verdicts import EQUIVALENT, SUPPORTED, Standing, verdict
@@ -182,7 +182,9 @@ def _equivalent(finding: Finding, screened: Screened, alpha: float) -> bool | No
     stated = finding.hypothesis
     agrees = stated is None or not stated.equivalence or stated.outcome == CONFIRMED
     among_all = screened.equivalence_q is None or screened.equivalence_q < alpha
-    return agrees and finding.equivalence_p < alpha and among_all
+    # What numerical noise alone can move further than the margin cannot be called equal within it.
+    fine = not drowned(finding)
+    return agrees and finding.equivalence_p < alpha and among_all and fine
 
 
 def _above_noise(finding: Finding) -> bool:

@@ -151,7 +151,23 @@ def _corrected_away(said: Said) -> str:
             f"({probability(finding.equivalence_p)}) but not among all {screened.margins} claims "
             f"that a margin was set for ({_q(screened.equivalence_q)})."
         )
+    if (
+        finding.equivalence_p is not None
+        and finding.equivalence_p < said.alpha
+        and drowned(finding)
+    ):
+        return (
+            f"The numerical noise floor of {size(finding.noise)} {finding.unit} is no smaller than "
+            f"the margin of {size(finding.margin)}, so nothing can be called equal within it; "
+            "measure in float32."
+        )
     return ""
+
+
+def drowned(finding: Finding) -> bool:
+    """Whether the numerical noise reaches the margin of equivalence."""
+    noise, margin = finding.noise, finding.margin
+    return noise is not None and margin is not None and noise >= margin
 
 
 def _not_identified(said: Said) -> str:

@@ -127,3 +127,41 @@ def test_a_change_that_rounding_can_make_is_none(
     row = claims.row(by_predicate=pl.col("id") == "change:game", named=True)
     assert row["p"] == pytest.approx(1.0 / 200.0)
     assert row["verdict"] == verdict
+
+
+def test_nothing_is_equal_within_a_margin_that_noise_can_cross() -> None:
+    """An agent without effect, beside kernels that differ by more than the margin."""
+    sound = synthetic.build()
+    tables = {name: sound[name] for name in ("agents", "prompts", "decisions")}
+
+    def hybrid(kernel: float) -> dict[str, object]:
+        noisy = {**tables, "replicas": replicas(np.array([kernel, 0.0, 0.0]))}
+        claims = make_claims(noisy, draws=199, margin=0.6)
+        return claims.row(by_predicate=pl.col("id") == "change:hybrid", named=True)
+
+    assert hybrid(1e-6)["verdict"] == "equivalent"
+    loud = hybrid(0.7)
+    assert loud["verdict"] == "not distinguishable from noise"
+    assert str(loud["reason"]).startswith(
+        "The numerical noise floor of 0.7 nats is no smaller than"
+    )
+
+
+def test_no_divergence_is_said_to_be_detectable_that_cannot_be() -> None:
+    """Two scenarios tell next to nothing, and no divergence exceeds log 2."""
+    sound = synthetic.build()
+    few = sound["prompts"].filter(pl.col("scenario").is_in(["s0", "s1"]))
+    asked = sound["decisions"].filter(pl.col("prompt").is_in(few.get_column("prompt").to_list()))
+    claims = make_claims({"agents": sound["agents"], "prompts": few, "decisions": asked}, draws=199)
+    pairs = claims.filter(pl.col("id").str.starts_with("alike:"))
+    assert pairs.height > 3
+    assert pairs.get_column("detectable").drop_nulls().max() is None or bool(
+        (pairs.get_column("detectable").drop_nulls() <= np.log(2.0)).all()
+    )
+    whole = make_claims(tables_of(sound), draws=199)
+    found = whole.filter(pl.col("id") == "alike:base:game").get_column("detectable")[0]
+    assert 0.01 < found < np.log(2.0)
+
+
+def tables_of(sound: synthetic.Tables) -> synthetic.Tables:
+    return {name: sound[name] for name in ("agents", "prompts", "decisions")}

@@ -21,6 +21,7 @@ from moralscope.evidence.contrasts import scored_agents
 from moralscope.evidence.designs import base_of, trained_agents
 from moralscope.evidence.divergences import (
     MARGIN,
+    TOP,
     Divergences,
     alike,
     apart,
@@ -40,6 +41,7 @@ from moralscope.evidence.ledger import (
     size,
 )
 from moralscope.evidence.statistics.intervals import smallest_detectable_effect, standard_error
+from moralscope.evidence.statistics.resampling import Array
 from moralscope.evidence.units import inference_family, on_family
 
 _TEST = (
@@ -155,13 +157,19 @@ def _pair(setting: Setting, asked: _Asked, index: int) -> Finding:
         level=setting.alpha,
         equivalence_p=like,
         margin=margin,
-        detectable=None
-        if n < 2
-        else smallest_detectable_effect(standard_error(values), n - 1, setting.alpha / m),
+        detectable=_detectable(values, margin, setting.alpha / m),
         missing=None if n > 1 else "one scenario shows no variation; ask in more scenarios.",
         tests=m,
         family=f"{m} pair{'s' * (m > 1)} of agents",
     )
+
+
+def _detectable(values: Array, margin: float, alpha: float) -> float | None:
+    """The smallest divergence that would be found above the margin; None if there is none."""
+    if len(values) < 2:
+        return None
+    above = smallest_detectable_effect(standard_error(values), len(values) - 1, alpha)
+    return None if above is None or margin + above > TOP else margin + above
 
 
 def _all(setting: Setting, asked: _Asked, names: Sequence[str]) -> Finding:
