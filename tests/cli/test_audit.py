@@ -92,6 +92,7 @@ def test_the_folder_is_that_of_a_run(audited: tuple[str, Path]) -> None:
     page = (out / "report.html").read_text()
     assert "readme.txt" in page
     assert claims["change:tuned"]["statement"] in page
+    assert "audit <bdi>mine</bdi>" in page
 
 
 def test_its_claims_can_be_walked_down_to_rows(

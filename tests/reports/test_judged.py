@@ -107,6 +107,11 @@ def test_an_audit_puts_gates_first_and_mentions_no_figure_that_it_lacks(audited:
     shown = page.one("section", id="gates").all("table")[0].words
     assert "not available" in shown
     assert "Which claims of these tables stand up?" in page.one("h1").words
+    before = page.one("header").words.partition("claims, ")[0]
+    gates = json.loads((audited / "report.json").read_text())["gates"]
+    failed = sum(gate["passed"] is False for gate in gates)
+    assert f"{len(gates)} gates came first" in before
+    assert f"{failed} failed" in before
     rows = page.one("section", id="coverage").all("tr")
     assert "No fingerprint." in rows[1].words
     assert page.all("a", href="audit.yaml")

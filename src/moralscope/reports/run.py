@@ -48,6 +48,7 @@ class Manifest(BaseModel):
 
     moralscope: str = ""
     study: str = ""
+    audit: str = ""
     seed: int | None = None
     versions: dict[str, str | None] = {}
     platform: dict[str, object] = {}

@@ -47,7 +47,7 @@ def twin(content: Content) -> dict[str, object]:
     """Everything a person reads on the page, as a JSON value."""
     manifest = content.run.manifest
     return {
-        "study": manifest.study if manifest else "",
+        "study": manifest.study or manifest.audit if manifest else "",
         "moralscope": manifest.moralscope if manifest else "",
         "manifest_sha256": content.run.manifest_sha256,
         "headline": headline(content.groups),

@@ -63,6 +63,9 @@ def test_sites_are_printed_canonically() -> None:
         ({"id": "n", "quantity": "significant_count", "agents": ["a"], "published": 12, "n": 52,
           "tables": ["attribution"]},
          "The number of sites with an effect in a by attribution was published as 12 (n = 52)."),
+        ({"id": "s", "quantity": "similarity", "agents": ["a", "b"], "published": 0.99999999,
+          "tables": ["decisions"]},
+         "The likeness of a and b by decisions was published as 0.99999999."),
     ],
 )  # fmt: skip
 def test_a_hypothesis_in_words(said: Said, words: str) -> None:

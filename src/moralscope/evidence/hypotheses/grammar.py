@@ -284,7 +284,7 @@ def _expected(hypothesis: Hypothesis) -> str:
     if hypothesis.margin is not None:
         words.append(f"lies within {hypothesis.margin:g} {unit} of {level}")
     if hypothesis.published is not None:
-        words.append(f"was published as {hypothesis.published:g}")
+        words.append(f"was published as {hypothesis.published:.10g}")
     counted = "" if hypothesis.n is None else f" (n = {hypothesis.n})"
     return (" and ".join(words) or "was published") + counted
 
