@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -176,3 +177,27 @@ def test_an_interruption_says_how_to_go_on(
     assert capsys.readouterr().err == (
         "Interrupted. Finished stages are kept: the same command goes on from there.\n"
     )
+
+
+@pytest.mark.parametrize("set_by_user", [None, "3"])
+def test_tests_multiply_in_one_thread_unless_told_otherwise(
+    set_by_user: str | None, tmp_path: Path
+) -> None:
+    """Known before numpy is imported, which reads it once."""
+    said = {} if set_by_user is None else {"OPENBLAS_NUM_THREADS": set_by_user}
+    others = {k: v for k, v in os.environ.items() if k != "OPENBLAS_NUM_THREADS"}
+    program = (
+        "import os, sys\n"
+        "class Told:\n"
+        "    def find_spec(self, name, path=None, target=None):\n"
+        "        if name == 'numpy':\n"
+        "            print(os.environ.get('OPENBLAS_NUM_THREADS'))\n"
+        "sys.meta_path.insert(0, Told())\n"
+        "from moralscope.cli.main import main\n"
+        f"main(['audit', {str(tmp_path / 'nowhere')!r}, '--out', {str(tmp_path / 'out')!r}])\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program], env=others | said,
+        capture_output=True, text=True, check=False, timeout=120,
+    )  # fmt: skip
+    assert done.stdout.split()[0] == (set_by_user or "1")

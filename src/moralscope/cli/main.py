@@ -10,6 +10,7 @@ when it runs, never here.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
@@ -51,6 +52,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
         kept = "Interrupted. Finished stages are kept: the same command goes on from there."
         say(Console(stderr=True), kept)
         return INTERRUPTED
+
+
+def _multiply_in_one_thread() -> None:
+    """Before numpy is imported: tests multiply thousands of small matrices.
+
+    Sharing each of them among threads takes several times as long on a machine that is busy. What
+    the user set stays.
+    """
+    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 
 
 @app.command(sort_key=0)
@@ -268,6 +278,7 @@ def audit(
     ] = None,
 ) -> int:
     """Say which claims of existing result tables stand: gates, corrected tests, verdicts."""
+    _multiply_in_one_thread()
     from moralscope.cli.auditing import audit_tables  # noqa: PLC0415
 
     return audit_tables(tables, settings, out, alpha=alpha, seed=seed)
@@ -302,6 +313,7 @@ def calibrate(
     out: Annotated[Path, Parameter(help="Where the results go.")] = Path("runs/calibration"),
 ) -> int:
     """Print error rates, coverage and power of every test in use, by simulation."""
+    _multiply_in_one_thread()
     from moralscope.cli.calibrating import calibrate_tests  # noqa: PLC0415
 
     return calibrate_tests(out, runs=runs, tests=tests, seed=seed)
