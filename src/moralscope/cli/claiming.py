@@ -74,8 +74,8 @@ def _list(console: Console, run: Path, claims: pl.DataFrame, verdict: str | None
     ordered = listed.sort(~pl.col("registered"), ~named, maintain_order=True)
     if ordered.height:
         draw_claims(console, ordered)
-    else:
-        say(console, "No claims." if verdict is None else f"No claim is {verdict}.")
+    elif verdict is not None:
+        say(console, f"No claim is {verdict}.")
     draw_verdicts(console, claims.get_column("verdict"))
     if claims.height:
         say(console, f"Walk down from one: moralscope claims {run} --explain ID", "dim")
