@@ -10,7 +10,6 @@ from __future__ import annotations
 import argparse
 import itertools
 import json
-import os
 import subprocess
 import sys
 import tempfile
@@ -72,6 +71,21 @@ def write_study(folder: Path, rows: int, form: str) -> int:
     return written + len(prompts) * (1 + len(agents))
 
 
+AUDITED = """
+import json, sys, time
+from pathlib import Path
+from moralscope.cli.main import main
+told = Path(sys.argv[1])
+failed = main(sys.argv[2:])
+# The mark of this program alone: a resource usage would hold that of who started it.
+(peak,) = [s for s in Path("/proc/self/status").read_text().splitlines() if "VmHWM" in s]
+cost = {"cpu_seconds": round(time.process_time(), 1),
+        "peak_memory_gib": round(int(peak.split()[1]) / 2**20, 2)}
+told.write_text(json.dumps(cost))
+sys.exit(failed)
+"""
+
+
 def measure(rows: int, form: str) -> dict[str, object]:
     """Generate, audit, and report the cost."""
     with tempfile.TemporaryDirectory() as name:
@@ -79,20 +93,18 @@ def measure(rows: int, form: str) -> dict[str, object]:
         folder.mkdir()
         written = write_study(folder, rows, form)
         start = time.perf_counter()
-        command = [sys.executable, "-m", "moralscope", "audit", str(folder)]
-        process = subprocess.Popen([*command, "--out", str(Path(name) / "out")])
-        _, status, used = os.wait4(process.pid, 0)  # the cost of this process alone
-        process.returncode = os.waitstatus_to_exitcode(status)
-        if process.returncode != 0:
-            raise subprocess.CalledProcessError(process.returncode, command)
+        told = Path(name) / "cost.json"
+        command = [sys.executable, "-c", AUDITED, str(told), "audit", str(folder)]
+        subprocess.run([*command, "--out", str(Path(name) / "out")], check=True)
         seconds = time.perf_counter() - start
+        cost = json.loads(told.read_text())
         claims = pl.read_parquet(Path(name) / "out" / "tables" / "claims.parquet").height
     return {
         "rows": written,
         "form": form,
         "seconds": round(seconds, 1),
-        "cpu_seconds": round(used.ru_utime + used.ru_stime, 1),
-        "peak_memory_gib": round(used.ru_maxrss / 2**20, 2),  # kibibytes on Linux
+        "cpu_seconds": cost["cpu_seconds"],
+        "peak_memory_gib": cost["peak_memory_gib"],
         "claims": claims,
     }
 
