@@ -57,6 +57,31 @@ def test_liveness_slope_equals_least_squares(sound: synthetic.Tables) -> None:
     assert gate(noisy, "liveness", "game")["measured"] == pytest.approx(slope, rel=1e-10)
 
 
+def test_an_agent_that_does_more_than_when_trained_is_another(sound: synthetic.Tables) -> None:
+    row = gate(synthetic.kill(sound, "game", 2.0), "liveness", "game")
+    assert row["passed"] is False
+    assert row["measured"] == pytest.approx(2.0, abs=1e-5)
+    assert "Not the agent that was trained" in str(row["advice"])
+    assert "does 200.0% of what it did" in str(row["advice"])
+    assert "at most 111% are allowed" in str(row["advice"])
+
+
+def test_one_large_change_hides_no_dead_ones(sound: synthetic.Tables) -> None:
+    """All prompts but one are dead; the slope alone would pass."""
+    dead = synthetic.kill(sound, "game")
+    own = pl.col("agent") == "game"
+    one = own & (pl.col("prompt") == dead["prompts"].item(0, "prompt"))
+    huge = synthetic.set_values(
+        dead, "decisions", one,
+        log_odds=pl.col("log_odds") + 300.0,
+        fingerprint_log_odds=pl.col("log_odds") + 300.0,
+    )  # fmt: skip
+    row = gate(huge, "liveness", "game")
+    assert row["measured"] > 0.95
+    assert row["passed"] is False
+    assert "that hangs on one prompt; without it 0." in str(row["advice"])
+
+
 def test_liveness_without_fingerprint_is_not_available(sound: synthetic.Tables) -> None:
     row = gate(synthetic.without_fingerprints(sound), "liveness", "game")
     assert row["passed"] is None

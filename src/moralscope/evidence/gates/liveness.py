@@ -1,11 +1,13 @@
 """Does the agent still do what it did when it was trained?
 
-    b = sum(dm du) / sum(du^2)        passed: b >= 0.9, over 20 prompts or more
+    b = sum(dm du) / sum(du^2)        passed: 0.9 <= b <= 1 / 0.9, over 20 prompts or more
 
 d is agent minus base in log-odds, m as measured and u as stored when the agent was trained (its
 fingerprint): b is 1 for an intact agent and 0 for a dead one. An adapter that was merged into
-bfloat16 weights keeps about half a percent of what it did. Without a fingerprint liveness is *not
-available*; where the stored change itself is nil there is *no effect* to retain.
+bfloat16 weights keeps about half a percent of what it did, one that is applied twice doubles it.
+The same is asked of b without each prompt in turn, so that one large change hides no dead ones.
+Without a fingerprint liveness is *not available*; where the stored change itself is nil there is
+*no effect* to retain.
 """
 
 from __future__ import annotations
@@ -80,12 +82,42 @@ def _retention(agent: str, measured: Array, stored: Array) -> Gate:
             "training did anything.",
         )  # fmt: skip
     slope = float((measured * stored).sum() / (stored**2).sum())
-    alive = slope >= MIN_RETENTION
-    advice = (
-        f"On {len(stored)} prompts the agent does {slope:.1%} of what it did when trained."
-        if alive
-        else f"Dead or damaged: on {len(stored)} prompts the agent does only {slope:.1%} of what "
-        f"it did when trained ({MIN_RETENTION:.0%} are needed). Load the adapter un-merged, in the "
-        "dtype it was trained in: merging into narrow weights such as bfloat16 rounds it away."
-    )
+    worst = _without_one(measured, stored)
+    did = f"on {len(stored)} prompts the agent does {slope:.1%} of what it did when trained"
+    if slope < MIN_RETENTION:
+        advice = (
+            f"Dead or damaged: {did.replace('does', 'does only')} ({MIN_RETENTION:.0%} are "
+            "needed). Load the adapter un-merged, in the dtype it was trained in: merging into "
+            "narrow weights such as bfloat16 rounds it away."
+        )
+    elif slope > 1.0 / MIN_RETENTION:
+        advice = (
+            f"Not the agent that was trained: {did} (at most {1.0 / MIN_RETENTION:.0%} are "
+            "allowed). See that its adapter is applied once, with the scale it was trained with."
+        )
+    elif worst is not None and not _alive(worst):
+        advice = (
+            f"Dead or damaged: {did}, but that hangs on one prompt; without it {worst:.1%} remain "
+            f"({MIN_RETENTION:.0%} to {1.0 / MIN_RETENTION:.0%} are allowed). Compare the changes "
+            "prompt by prompt."
+        )
+    else:
+        advice = f"{did[0].upper()}{did[1:]}."
+    alive = _alive(slope) and (worst is None or _alive(worst))
     return Gate(GATE, agent, slope, MIN_RETENTION, alive, advice)
+
+
+def _alive(slope: float) -> bool:
+    return MIN_RETENTION <= slope <= 1.0 / MIN_RETENTION
+
+
+def _without_one(measured: Array, stored: Array) -> float | None:
+    """The slope that is furthest from 1 when one prompt is left out; None where nothing remains."""
+    products, squares = measured * stored, stored**2
+    rest = squares.sum() - squares
+    # Where one prompt holds all of the stored change the others have nothing to retain.
+    kept = rest >= NIL_EFFECT**2 * len(stored)
+    if not kept.any():
+        return None
+    slopes = (products.sum() - products)[kept] / rest[kept]
+    return float(slopes[np.argmax(np.abs(slopes - 1.0))])
