@@ -54,3 +54,12 @@ def test_correction_for_several_comparisons() -> None:
     assert corrected_tost(y, 0.01, 50) == 1.0
     assert corrected_tost(y, 0.0, 4) is None
     assert corrected_tost(np.zeros(1), 0.2, 4) is None
+
+
+def test_claims_of_equivalence_need_units_that_show_how_they_vary() -> None:
+    """Two units close to zero give p below .05 by the normal law alone."""
+    two = np.array([0.001, -0.001])
+    assert (tost(two, 0.5) or 1.0) < 0.05
+    assert corrected_tost(two, 0.5, 1) is None
+    five = np.array([0.001, -0.001, 0.002, 0.0, 0.001])
+    assert corrected_tost(five, 0.5, 3) == pytest.approx(3 * (tost(five, 0.5) or 1.0))

@@ -40,6 +40,7 @@ from moralscope.evidence.ledger import (
     probability,
     size,
 )
+from moralscope.evidence.statistics.equivalence import MIN_UNITS
 from moralscope.evidence.statistics.intervals import smallest_detectable_effect, standard_error
 from moralscope.evidence.statistics.resampling import Array
 from moralscope.evidence.units import inference_family, on_family
@@ -158,9 +159,18 @@ def _pair(setting: Setting, asked: _Asked, index: int) -> Finding:
         equivalence_p=like,
         margin=margin,
         detectable=_detectable(values, margin, setting.alpha / m),
-        missing=None if n > 1 else "one scenario shows no variation; ask in more scenarios.",
+        missing=_too_few(n),
         tests=m,
         family=f"{m} pair{'s' * (m > 1)} of agents",
+    )
+
+
+def _too_few(scenarios: int) -> str | None:
+    if scenarios >= MIN_UNITS:
+        return None
+    return (
+        f"{scenarios} {'scenario shows' if scenarios == 1 else 'scenarios show'} too little of how "
+        f"divergences vary; ask in {MIN_UNITS} scenarios at least."
     )
 
 
@@ -208,7 +218,7 @@ def _all(setting: Setting, asked: _Asked, names: Sequence[str]) -> Finding:
         level=setting.alpha,
         equivalence_p=whole,
         margin=margin,
-        missing=None if n > 1 else "one scenario shows no variation; ask in more scenarios.",
+        missing=_too_few(n),
         tests=m,
         family=f"{m} pair{'s' * (m > 1)} of agents",
     )

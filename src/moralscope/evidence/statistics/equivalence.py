@@ -21,6 +21,11 @@ DEFAULT_MARGIN_SHARE = 0.1
 """Share of the base's mean absolute log-odds that is too small to matter, unless told otherwise."""
 
 
+MIN_UNITS = 5
+"""Fewest units of a claim that rests on a law of the units alone: such a test has no floor, and
+with fewer units nothing shows whether the law holds."""
+
+
 def default_margin(base_log_odds: Array) -> float:
     """10% of the mean absolute log-odds of the base, in nats."""
     return DEFAULT_MARGIN_SHARE * float(np.abs(finite(base_log_odds, "base log-odds")).mean())
@@ -58,11 +63,12 @@ def tost(values: Array, margin: float) -> float | None:
 
 
 def corrected_tost(values: Array, margin: float, tests: int) -> float | None:
-    """``tost`` corrected for ``tests`` comparisons (Bonferroni); None where the margin is zero.
+    """``tost`` corrected for ``tests`` comparisons (Bonferroni), as claims state it.
 
-    A margin of zero comes from a base without any preference, a tenth of which is nothing.
+    None where the margin is zero, which comes from a base without any preference, a tenth of which
+    is nothing; and below 5 units.
     """
-    if margin == 0.0:
+    if margin == 0.0 or len(values) < MIN_UNITS:
         return None
     p = tost(values, margin)
     return None if p is None else min(1.0, p * tests)
