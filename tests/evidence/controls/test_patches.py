@@ -53,7 +53,24 @@ def test_a_patch_is_compared_with_directions_as_long() -> None:
     assert "more than each of them at 12 of 12 sites" in row["sentence"]
     weak = judged({"control_patches": control_patches(0.4)})["random_direction"]
     assert (weak["measured"], weak["passed"]) == (pytest.approx(0.4), False)
-    assert "any change of that length does as much" in weak["sentence"]
+    assert "0 of 12 sites, where chance would give 4 (p = 1.000)" in weak["sentence"]
+    assert "and not only how much, does not show at these sites" in weak["sentence"]
+
+
+@pytest.mark.parametrize("larger", [5, 7, 8, 12])
+def test_beating_random_directions_must_exceed_chance(larger: int) -> None:
+    """At 12 sites, each beaten by chance in one case of three."""
+    made = control_patches(5.0)
+    weak = [f"L{site}.mlp" for site in range(larger, 12)]
+    few = made.with_columns(
+        source_effect=pl.when(pl.col("site").is_in(weak))
+        .then(pl.col("source_effect") / 100.0)
+        .otherwise("source_effect")
+    )
+    row = judged({"control_patches": few})["random_direction"]
+    oracle = stats.binomtest(larger, 12, 1 / 3, alternative="greater").pvalue
+    assert row["passed"] is bool(oracle < 0.05)
+    assert f"at {larger} of 12 sites, where chance would give 4" in row["sentence"]
 
 
 @pytest.mark.parametrize(

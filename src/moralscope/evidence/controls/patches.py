@@ -2,7 +2,9 @@
 
 *Random directions* (negative): at each site the size of the mean effect over prompts, of the patch
 and of directions drawn at random that are as long as its change; ``measured`` is the median over
-sites of their ratio, with an exact interval of order statistics.
+sites of their ratio, with an exact interval of order statistics. If the patch's direction were as
+good as any, it would do more than all D random ones at a site with probability 1 / (D + 1); the
+number of sites where it does has a binomial p, and the control holds where that lies below .05.
 
 *Planted writes* (positive): the effect ``m`` of a vector by the rows of a sweep must be its effect
 ``e`` in an ordinary forward: ``|m - e| <= 1e-4 max(1, |e|)`` in float32, and ``sum m e / sum e^2``
@@ -23,7 +25,7 @@ from scipy import special
 from moralscope.evidence.controls.result import Result, absent
 from moralscope.evidence.gates.site_quality import mantissa_bits
 from moralscope.evidence.gates.sites import sweep_name
-from moralscope.evidence.ledger import Setting, size
+from moralscope.evidence.ledger import Setting, probability, size
 from moralscope.evidence.statistics.intervals import Interval
 from moralscope.evidence.statistics.resampling import Array
 
@@ -32,6 +34,9 @@ MAX_DEVIATION = 1e-4
 
 NARROW_DEVIATION = 0.1
 """The same where weights and activations are narrower than float32."""
+
+LEVEL = 0.05
+"""Of the binomial test of patches beside random directions."""
 
 _FLOAT32_BITS = 23
 _TELLING = 10.0
@@ -87,14 +92,15 @@ def _random_directions(pair: str, rows: pl.DataFrame | None) -> Result:
         return unknown("no random direction has any effect on these prompts.")
     middle, beyond = float(np.median(ratios)), int((real > most).sum())
     interval = median_interval(ratios)
-    passed = middle > 1.0
+    draws = compared.get_column("draw").n_unique()
+    chance = 1.0 / (draws + 1)
+    p = float(special.bdtrc(beyond - 1, len(sizes), chance)) if beyond else 1.0
+    passed = p < LEVEL
     meaning = (
         "what is written matters, not only how much."
         if passed
-        else "at most sites any change of that length does as much, so effects of single sites "
-        "there say little about what is written."
+        else "that what is written matters, and not only how much, does not show at these sites."
     )
-    draws = compared.get_column("draw").n_unique()
     return Result(
         control="random_direction",
         subject=pair,
@@ -108,7 +114,8 @@ def _random_directions(pair: str, rows: pl.DataFrame | None) -> Result:
         sentence=f"Beside {draws} random {'directions' if draws > 1 else 'direction'} as long as "
         f"the patch's own change, on {compared.get_column('prompt').n_unique()} prompts, the patch "
         f"does {size(middle)} times as much (median over {len(sizes)} sites), and more than "
-        f"each of them at {beyond} of {len(sizes)} sites: {meaning}",
+        f"each of them at {beyond} of {len(sizes)} sites, where chance would give "
+        f"{chance * len(sizes):.3g} ({probability(p)}): {meaning}",
     )
 
 
