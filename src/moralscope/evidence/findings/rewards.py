@@ -189,7 +189,7 @@ def rewards_compared(
             else "claims about rewards are replicated over training seeds, and "
             f"{_both(a.seeds, b.seeds)} cannot carry one; {needed} seeds per reward would "
             f"identify it (attainable p {permutation_floor(needed, needed):.2g} over "
-            f"{len(pairs)} pairs). These checkpoints themselves may differ.",
+            f"{len(pairs)} pair{'s' * (len(pairs) > 1)}). These checkpoints themselves may differ.",
         )
 
 
