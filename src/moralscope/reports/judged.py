@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 import polars as pl
 
+from moralscope.evidence.designing.question import Question
 from moralscope.reports.findings import Finding, VerdictGroup
 from moralscope.reports.run import Run
 
@@ -49,22 +50,6 @@ class ControlResult:
 
 
 @dataclass(frozen=True)
-class DesignRow:
-    """A row of the table ``design``: a question, and whether its units can answer it."""
-
-    question: str
-    subject: str
-    unit: str
-    n: int
-    floor: float | None
-    level: float | None
-    needed: int | None
-    needed_for_power: int | None
-    identified: bool
-    sentence: str
-
-
-@dataclass(frozen=True)
 class Covered:
     """A row of the table ``coverage`` of an audit."""
 
@@ -87,7 +72,7 @@ class Judged:
 
     hypotheses: tuple[NamedHypothesis, ...]
     controls: tuple[ControlResult, ...]
-    design: tuple[DesignRow, ...]
+    design: tuple[Question, ...]
     coverage: tuple[Covered, ...]
 
 
@@ -97,7 +82,7 @@ def judged(run: Run, groups: Sequence[VerdictGroup]) -> Judged:
     controls = [
         ControlResult(**row) for row in _table(run, "control_results").iter_rows(named=True)
     ]
-    design = [DesignRow(**row) for row in _table(run, "design").iter_rows(named=True)]
+    design = [Question(**row) for row in _table(run, "design").iter_rows(named=True)]
     coverage = [Covered(**row) for row in _table(run, "coverage").iter_rows(named=True)]
     return Judged(
         hypotheses=_hypotheses(run, groups),
