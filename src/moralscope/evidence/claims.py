@@ -137,7 +137,7 @@ def check_levels(alpha: float, draws: int, margin: float | None) -> None:
             "Too few random draws for the significance level",
             seen=f"{draws} draws, level {alpha}",
             allowed=f"more than {1.0 / alpha - 1.0:.0f} draws",
-            remedy="use 9999 draws",
+            remedy=f"draw more often, or use a level above {1.0 / (draws + 1):.1g}",
         )
     if margin is not None and not margin > 0.0:
         raise ConfigError(
