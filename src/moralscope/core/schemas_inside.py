@@ -212,40 +212,6 @@ SCHEMAS: dict[str, tuple[str, str, str]] = {
         source_effect | number? | nats   | effect of the patch itself at the site; null: not patched
         """,
     ),
-    "attention": (
-        "attention mass of a head on a category",
-        "agent prompt layer head category",
-        """
-        agent    | text    | name  | who decides
-        prompt   | text    | name  | on what
-        layer    | integer | count | layer
-        head     | integer | count | head
-        category | text    | name  | span category
-        mass     | number  | share | of the head's attention from the last prompt token
-        """,
-    ),
-    "norms": (
-        "the size of a component's write",
-        "agent prompt site",
-        """
-        agent  | text   | name | who decides
-        prompt | text   | name | on what
-        site   | text   | site | component
-        norm   | number | model units | Euclidean norm, measured in float32
-        """,
-    ),
-    "interactions": (
-        "a pair of sites",
-        "agent site_a site_b measure",
-        """
-        agent   | text    | name  | who decides
-        site_a  | text    | site  | first
-        site_b  | text    | site  | second
-        measure | text    | name  | what is measured
-        value   | number? | as named | null where undefined
-        n       | integer | count | units
-        """,
-    ),
     "edges": (
         "a path on a prompt",
         "source target prompt source_prompt sender receiver positions write",
