@@ -37,8 +37,8 @@ from moralscope.games.asking.family_sets import FAMILIES, families
 from moralscope.games.asking.framing import FRAMINGS
 from moralscope.games.asking.wording import Wording
 from moralscope.games.play.classical import CLASSICAL
-from moralscope.studies.controls import ControlChoice
-from moralscope.studies.evaluation import EvaluationChoice
+from moralscope.studies.choices.controls import ControlChoice
+from moralscope.studies.choices.evaluation import EvaluationChoice
 from moralscope.studies.study import (
     AgentEntry,
     EvidenceChoice,

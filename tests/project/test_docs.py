@@ -25,7 +25,7 @@ from moralscope.games.asking.framing import FRAMINGS
 from moralscope.games.asking.robustness import robustness_prompts
 from moralscope.games.play.classical import CLASSICAL
 from moralscope.studies import Study
-from moralscope.studies.evaluation import PARTS
+from moralscope.studies.choices.evaluation import PARTS
 from moralscope.training.agent_file import OWN_KEYS
 from moralscope.training.config import LoraSettings, SamplingSettings, TrainingConfig
 from moralscope.training.diagnostics import KINDS

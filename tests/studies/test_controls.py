@@ -17,11 +17,12 @@ from moralscope.core.progress import silent
 from moralscope.core.tables import read_table
 from moralscope.models.loading import load_model, locate_model
 from moralscope.models.scoring import score
-from moralscope.studies import Study, control_steps, read_study
+from moralscope.studies import Study, read_study
 from moralscope.studies.catalogue import mechanism_prompts
-from moralscope.studies.control_steps import controlled_members, replica_prompts, replicate
-from moralscope.studies.controls import ControlChoice, spread
-from moralscope.studies.steps import Context
+from moralscope.studies.choices.controls import ControlChoice, spread
+from moralscope.studies.steps import controls as control_steps
+from moralscope.studies.steps.context import Context
+from moralscope.studies.steps.controls import controlled_members, replica_prompts, replicate
 from moralscope.studies.workbench import Workbench
 
 StudyOf = Callable[..., Study]

@@ -106,8 +106,8 @@ def whole(tmp_path_factory: pytest.TempPathFactory, study_of: StudyOf) -> Whole:
 def test_every_table_is_there_and_follows_its_schema(whole: Whole) -> None:
     found = {path.stem for path in (whole.out / "tables").iterdir()}
     assert found == {
-        "agents", "prompts", "training", "diagnostics", "decisions", "policy", "cooperation",
-        "transfer", "transfer_states", "trained_on", "learned", "lens", "lens_controls",
+        "agents", "comparisons", "prompts", "training", "diagnostics", "decisions", "policy",
+        "cooperation", "transfer", "transfer_states", "trained_on", "learned", "lens", "lens_controls",
         "stabilisation", "stabilisation_summary",
         "attribution", "completeness", "patching", "directions", "approximations", "agreement",
         "edges", "circuits", "circuit_curves", "circuit_stability", "localisation", "controls",

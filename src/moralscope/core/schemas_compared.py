@@ -14,6 +14,7 @@ SCHEMAS: dict[str, tuple[str, str, str]] = {
         kind       | text | one of | named (the study's question), base (a base and an agent: the positive control) or replicate (same reward, other training seed: the noise floor)
         agent_a    | text | name   | one of the pair; of kind base the base
         agent_b    | text | name   | the other
+        tested     | flag | yes or no | whether claims are made about this pair by itself; the others are distances that tests over seeds rest on
         """,
     ),
 }

@@ -31,12 +31,15 @@ class Pair:
         comparison: its name, shared by pairs that answer one question.
         kind: named, base or replicate.
         first, second: the agents; of kind base, the base is first.
+        tested: whether claims are made about this pair by itself. Of rewards with several seeds
+            those with the same seed are; all the others are distances that tests over seeds need.
     """
 
     comparison: str
     kind: Kind
     first: str
     second: str
+    tested: bool = True
 
     @property
     def agents(self) -> tuple[str, str]:
@@ -54,7 +57,13 @@ def compared(tables: Mapping[str, pl.DataFrame]) -> tuple[Pair, ...]:
     """
     if "comparisons" in tables:
         found = [
-            Pair(row["comparison"], cast("Kind", row["kind"]), row["agent_a"], row["agent_b"])
+            Pair(
+                row["comparison"],
+                cast("Kind", row["kind"]),
+                row["agent_a"],
+                row["agent_b"],
+                row["tested"],
+            )
             for row in tables["comparisons"].iter_rows(named=True)
         ]
     elif "agents" in tables:

@@ -10,15 +10,15 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from moralscope.studies.demo import demo_study
-    from moralscope.studies.estimate import Estimate, StageEstimate, estimate_study
+    from moralscope.studies.estimating.estimate import Estimate, StageEstimate, estimate_study
     from moralscope.studies.plan import Plan, make_plan
     from moralscope.studies.runner import RunSummary, run_study
     from moralscope.studies.study import Study, read_study
 
 _HOMES = {
-    "Estimate": "estimate",
-    "StageEstimate": "estimate",
-    "estimate_study": "estimate",
+    "Estimate": "estimating.estimate",
+    "StageEstimate": "estimating.estimate",
+    "estimate_study": "estimating.estimate",
     "Plan": "plan",
     "make_plan": "plan",
     "RunSummary": "runner",
@@ -28,7 +28,7 @@ _HOMES = {
     "read_study": "study",
 }
 
-_WITH_MODELS = {"estimate", "runner"}
+_WITH_MODELS = {"estimating.estimate", "runner"}
 
 __all__ = [
     "Estimate",

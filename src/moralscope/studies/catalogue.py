@@ -22,7 +22,7 @@ from moralscope.games import (
     wordings,
 )
 from moralscope.games.asking.robustness import united
-from moralscope.studies.evaluation import evaluation_prompts
+from moralscope.studies.choices.evaluation import evaluation_prompts
 from moralscope.studies.study import Study, known_training
 from moralscope.training.batches import training_prompts
 

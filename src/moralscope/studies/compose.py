@@ -11,7 +11,7 @@ from moralscope.core.calls import split_outside
 from moralscope.core.documents import validate
 from moralscope.core.errors import ConfigError, nearest
 from moralscope.games import MIRRORED, WORDINGS
-from moralscope.studies.evaluation import PAPER_LABELS, PARTS
+from moralscope.studies.choices.evaluation import PAPER_LABELS, PARTS
 from moralscope.studies.references import agents_named
 from moralscope.studies.study import Study
 

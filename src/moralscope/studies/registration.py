@@ -33,8 +33,8 @@ from moralscope.core.stage import RECORD, Stage, StageCache
 from moralscope.evidence.hypotheses.grammar import Hypothesis, Named
 from moralscope.models.loading import ModelSource
 from moralscope.studies.catalogue import asked_prompts
+from moralscope.studies.estimating.shape import shape_of
 from moralscope.studies.expectations import check_asked, check_hypotheses, check_places
-from moralscope.studies.shape import shape_of
 from moralscope.studies.study import Study, base_name, measures, trained_for
 
 MEASURES: Mapping[str, tuple[str, ...]] = {

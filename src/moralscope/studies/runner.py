@@ -34,11 +34,11 @@ from moralscope.core.hashing import sha256_file, sha256_text
 from moralscope.core.progress import Progress, ProgressEvent, silent
 from moralscope.core.stage import RECORD, StageCache, cache_folder
 from moralscope.core.tables import write_table
-from moralscope.studies.estimate import work_shares
+from moralscope.studies.estimating.estimate import work_shares
 from moralscope.studies.plan import Plan, Task, make_plan, plan_digest, threads, versions
 from moralscope.studies.registration import Registry, measuring, register
 from moralscope.studies.resources import measured
-from moralscope.studies.steps import TRAIN, Context, gather
+from moralscope.studies.steps.context import TRAIN, Context, gather
 from moralscope.studies.study import Study, study_yaml
 from moralscope.studies.workbench import Workbench
 

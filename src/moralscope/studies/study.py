@@ -6,8 +6,9 @@ A study is a frozen value read from YAML. Every default is written out when a ru
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Literal, cast
 
 import yaml
 from pydantic import Field, model_validator
@@ -17,119 +18,20 @@ from moralscope.core.agents import AgentSpec, Frozen
 from moralscope.core.documents import read_yaml, validate
 from moralscope.core.errors import ConfigError, nearest
 from moralscope.evidence.hypotheses.grammar import Hypothesis
-from moralscope.games import CLUSTER_GAMES, HELD_OUT, MIRRORED, WORDINGS, reward_phases
-from moralscope.games.asking.wording import MIRROR_SUFFIX
-from moralscope.studies.controls import ControlChoice
-from moralscope.studies.evaluation import EvaluationChoice
+from moralscope.evidence.pairs import Pair
+from moralscope.games import MIRRORED, WORDINGS, reward_phases
+from moralscope.studies.choices.agents import AgentEntry, Settings, expanded
+from moralscope.studies.choices.controls import ControlChoice
+from moralscope.studies.choices.evaluation import EvaluationChoice
+from moralscope.studies.choices.evidence import EvidenceChoice
+from moralscope.studies.choices.mechanisms import MechanismChoice
+from moralscope.studies.choices.prompts import PromptChoice
+from moralscope.studies.comparing import check_comparisons, compared_pairs
 from moralscope.studies.expectations import Measures, check_hypotheses
 from moralscope.training.batches import training_game
 from moralscope.training.config import TrainingConfig
 from moralscope.training.finished import SETTINGS, read_settings
 from moralscope.training.others import check_opponent
-
-Method = Literal[
-    "lens", "attribution", "attribution_change", "patching", "approximations", "paths", "circuits"
-]
-SiteKind = Literal[
-    "head", "mlp", "attn", "q", "k", "v", "embed", "resid_pre", "resid_mid", "resid_post"
-]
-Settings = dict[str, object]
-
-
-_MIRRORS = tuple(name for name in MIRRORED if name.removesuffix(MIRROR_SUFFIX) in HELD_OUT)
-
-
-class AgentEntry(Frozen):
-    """One agent of a study: trained here, loaded from somewhere, scripted, or the base itself.
-
-    Attributes:
-        reward: train it with this reward (with ``adapter`` or ``checkpoint``: what it is known
-            to have been trained with).
-        opponent, seed: of its training.
-        adapter, checkpoint: load it instead of training it.
-        policy: a scripted strategy, by the name or expression of a memory-one opponent: it has
-            exact probabilities and nothing inside.
-        training: settings of its training that differ from the study's.
-    """
-
-    reward: str | None = None
-    opponent: str = "tit-for-tat"
-    seed: Annotated[int, Field(ge=0)] | None = None
-    adapter: str | None = None
-    checkpoint: str | None = None
-    policy: str | None = None
-    training: Settings = Field(default_factory=dict[str, object])
-
-
-class PromptChoice(Frozen):
-    """Which prompts agents are measured on, beside the clusters that inference rests on.
-
-    Attributes:
-        words: the two action labels.
-        table_orders: orders of the structured text's payoff table.
-        wordings: other texts of the IPD, and mirrors of them.
-        scenarios: whether to ask the five situations.
-        games: games of the clusters, which claims rest on; with none, they rest on ``files``.
-        files: prompt files of the user's own.
-    """
-
-    words: tuple[str, str] = ("action1", "action2")
-    table_orders: tuple[Literal["original", "rows", "columns", "both"], ...] = ("original", "rows")
-    wordings: tuple[str, ...] = (*HELD_OUT, *_MIRRORS)
-    scenarios: bool = True
-    games: tuple[str, ...] = CLUSTER_GAMES
-    files: tuple[str, ...] = ()
-
-
-class MechanismChoice(Frozen):
-    """What is looked for inside.
-
-    Attributes:
-        methods: which to use: the lens with its controls; attribution, and its change from the
-            base split into weights and input; exhaustive patching; approximations of it with
-            their agreement; paths straight to the decision; circuits.
-        scenarios: how many scenarios to use; those of clusters are taken in turn over games and
-            asked once in each wording, orders and labels rotated.
-        pairs: ordered pairs (source, target) to patch; the base into every trained agent unless
-            given.
-        self_patch_prompts: prompts on which each patched agent is patched into itself.
-        sites: kinds of site to patch.
-        positions: where: ``answer_span``, ``all``, or named spans of the prompts.
-        write: what a patched head gets: the source's contribution, or its activation ``z``.
-        changes: patch across prompts too, from counterparts that differ in this: the package's
-            changes (``opponent_previous``, ``own_previous``, ``payoffs``, ``labels``) or those
-            that the user's prompts declare.
-        circuit_share: share of the full swap that a circuit has to reach.
-        memory_mib: what a patching pass may use beyond the model and its clean runs.
-    """
-
-    methods: tuple[Method, ...] = ("lens", "attribution", "attribution_change", "patching")
-    scenarios: Annotated[int, Field(ge=1)] = 20
-    pairs: tuple[tuple[str, str], ...] | None = None
-    self_patch_prompts: Annotated[int, Field(ge=1)] = 2
-    sites: Annotated[tuple[SiteKind, ...], Field(min_length=1)] = ("head", "mlp")
-    positions: Annotated[tuple[str, ...], Field(min_length=1)] = ("answer_span",)
-    write: Literal["write", "z"] = "write"
-    changes: tuple[str, ...] = ()
-    circuit_share: Annotated[float, Field(gt=0, le=1)] = 0.8
-    memory_mib: Annotated[int, Field(ge=1)] = 2048
-
-    @property
-    def everywhere(self) -> bool:
-        """Whether patches reach beyond the answer span."""
-        return any(where != "answer_span" for where in self.positions)
-
-
-class EvidenceChoice(Frozen):
-    """How claims are tested.
-
-    Attributes:
-        alpha: level of every corrected test, family-wise.
-        draws: draws of a randomisation test that is too large to be counted out.
-    """
-
-    alpha: Annotated[float, Field(gt=0, lt=1)] = 0.05
-    draws: Annotated[int, Field(ge=99)] = 9999
 
 
 class Study(Frozen):
@@ -142,6 +44,9 @@ class Study(Frozen):
         seed: of every draw of the study; agents may have training seeds of their own.
         max_nodes: largest packed forward, in tree nodes; lower it to use less memory.
         agents: by name; exactly one has neither reward, adapter nor checkpoint: the base.
+        comparisons: by name, the two that are compared: agents, or entries with ``seeds``. What is
+            said about two agents is said about these, about each agent and the base, and about
+            agents that differ in their seed alone; with none, about every two agents.
         training: settings common to all agents trained here.
         prompts, evaluation, mechanisms, controls, evidence: see their types.
         hypotheses: what is expected, named before anything is measured (``registration``).
@@ -154,6 +59,7 @@ class Study(Frozen):
     seed: Annotated[int, Field(ge=0)] = 0
     max_nodes: Annotated[int, Field(ge=64)] = 2048
     agents: Annotated[dict[str, AgentEntry], Field(min_length=1)]
+    comparisons: dict[str, tuple[str, str]] = Field(default_factory=dict[str, tuple[str, str]])
     training: Settings = Field(default_factory=dict[str, object])
     prompts: PromptChoice = PromptChoice()
     evaluation: EvaluationChoice = EvaluationChoice()
@@ -161,6 +67,17 @@ class Study(Frozen):
     controls: ControlChoice = ControlChoice()
     evidence: EvidenceChoice = EvidenceChoice()
     hypotheses: tuple[Hypothesis, ...] = ()
+
+    @model_validator(mode="before")
+    @classmethod
+    def _with_seeds(cls, given: object) -> object:
+        if not isinstance(given, Mapping):
+            return given
+        settings = cast("Mapping[str, object]", given)
+        agents = settings.get("agents")
+        if not isinstance(agents, Mapping):
+            return settings
+        return {**settings, "agents": expanded(cast("Mapping[str, object]", agents))}
 
     @model_validator(mode="after")
     def _consistent(self) -> Study:
@@ -208,6 +125,7 @@ class Study(Frozen):
                     allowed=", ".join((*WORDINGS, *MIRRORED)),
                     remedy=nearest(wording, (*WORDINGS, *MIRRORED)),
                 )
+        check_comparisons(self.comparisons, self.agents)
         check_hypotheses(self.hypotheses, measures(self))
         return self
 
@@ -346,7 +264,16 @@ def patched_pairs(study: Study) -> tuple[tuple[str, str], ...]:
     if study.mechanisms.pairs is not None:
         return study.mechanisms.pairs
     base = base_name(study)
-    return tuple((base, name) for name in models_of(study) if name != base)
+    named = [p.agents for p in compared(study) if p.kind == "named" and p.tested]
+    both = [pair for a, b in named if study.comparisons for pair in ((a, b), (b, a))]
+    return (*((base, name) for name in models_of(study) if name != base), *both)
+
+
+def compared(study: Study) -> tuple[Pair, ...]:
+    """The pairs of agents that the study compares, see ``evidence.pairs``."""
+    entries = {name: study.agents[name] for name in models_of(study)}
+    rewards = {name: trained_for(study, name) for name in entries}
+    return compared_pairs(study.comparisons, entries, rewards, base_name(study))
 
 
 def measures(study: Study) -> Measures:

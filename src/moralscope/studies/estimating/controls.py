@@ -9,8 +9,8 @@ from moralscope.mechanisms.patching.edits import Intervention
 from moralscope.mechanisms.patching.plans import plan_passes
 from moralscope.mechanisms.patching.planted import PLANTED_PROMPTS, PLANTED_SIZES, planted_kinds
 from moralscope.mechanisms.patching.sweeps import segments_for
-from moralscope.studies.control_steps import controlled, replica_prompts
-from moralscope.studies.shape import BYTES_PER_ROW, Shape, Work, nodes_of
+from moralscope.studies.estimating.shape import BYTES_PER_ROW, Shape, Work, nodes_of
+from moralscope.studies.steps.controls import controlled, replica_prompts
 from moralscope.studies.study import Study
 
 

@@ -1,14 +1,8 @@
-"""How is each stage computed? One short function per kind of stage.
-
-A step reads the outputs of the stages it needs, calls one package, and writes tables (or an
-adapter folder) into its own folder. The source of this file is part of every stage's key.
-"""
+"""Who is asked what, and what is decided? The stages of prompts, training, agents and behaviour."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
-from pathlib import Path
+from collections.abc import Mapping
 
 import polars as pl
 
@@ -22,55 +16,20 @@ from moralscope.behaviour.learning.training_sets import (
 )
 from moralscope.behaviour.learning.transfer_states import transfer_states_table
 from moralscope.behaviour.scripted import scripted_decisions
-from moralscope.core.progress import Progress
-from moralscope.core.schemas import SCHEMAS
-from moralscope.core.tables import conform, read_table, write_table
-from moralscope.evidence.claims import make_claims
-from moralscope.evidence.controls.judging import judge_controls
-from moralscope.evidence.designing.table import design_table
-from moralscope.evidence.gates.judging import judge_gates
-from moralscope.evidence.hypotheses.grammar import Named
-from moralscope.evidence.hypotheses.judging import hypotheses_table
+from moralscope.core.tables import from_rows, read_table, write_table
 from moralscope.models.tables import agents_table, decisions_table, prompts_table
 from moralscope.studies.catalogue import asked_prompts, fingerprint_prompts
-from moralscope.studies.study import Study, known_training, loaded_adapters, training_config
-from moralscope.studies.workbench import Workbench
+from moralscope.studies.steps.context import Context, Step, gather
+from moralscope.studies.study import (
+    Study,
+    compared,
+    known_training,
+    loaded_adapters,
+    training_config,
+)
 from moralscope.training.batches import training_prompts
 from moralscope.training.diagnostics import diagnosed
 from moralscope.training.loop import train_agent
-
-TRAIN = "train-"
-
-
-@dataclass(frozen=True)
-class Context:
-    """What a step may use.
-
-    Attributes:
-        out: its output folder.
-        work: scratch that survives an interruption.
-        needs: output folders of the stages it needs, by name.
-        bench: models and prompts in memory.
-        progress: where to report.
-    """
-
-    out: Path
-    work: Path
-    needs: Mapping[str, Path]
-    bench: Workbench
-    progress: Progress
-
-    @property
-    def trained(self) -> dict[str, Path]:
-        """Adapter folders of the agents trained here, by agent."""
-        return {
-            name.removeprefix(TRAIN): folder
-            for name, folder in self.needs.items()
-            if name.startswith(TRAIN)
-        }
-
-
-Step = Callable[[Context], None]
 
 
 def ask(context: Context) -> None:
@@ -117,6 +76,21 @@ def enrol(context: Context) -> None:
         ]
         if told:
             write_table(name, pl.concat(told), context.out)
+
+
+def compare(context: Context) -> None:
+    """Which pairs of agents the study compares."""
+    rows = [
+        {
+            "comparison": pair.comparison,
+            "kind": pair.kind,
+            "agent_a": pair.first,
+            "agent_b": pair.second,
+            "tested": pair.tested,
+        }
+        for pair in compared(context.bench.study)
+    ]
+    write_table("comparisons", from_rows("comparisons", rows), context.out)
 
 
 def decide(name: str) -> Step:
@@ -178,41 +152,3 @@ def trained_sets(study: Study, tables: Mapping[str, pl.DataFrame]) -> dict[str, 
     if prompts.filter(pl.col("family") == REFERENCE_FAMILY).is_empty():
         return known
     return with_unknown(tables["agents"].filter(pl.col("agent").is_in(scored)), prompts, known)
-
-
-def judge(named: Sequence[Named]) -> Step:
-    """Controls, gates and claims from all tables, named hypotheses among them."""
-
-    def step(context: Context) -> None:
-        study = context.bench.study
-        tables = gather(context.needs.values())
-        alpha, draws = study.evidence.alpha, study.evidence.draws
-        controls = judge_controls(tables, alpha=alpha, seed=study.seed, draws=draws)
-        write_table("control_results", controls, context.out)
-        tables["control_results"] = controls
-        gates = judge_gates(tables)
-        write_table("gates", gates, context.out)
-        write_table("design", design_table(tables, alpha=alpha, draws=draws), context.out)
-        claims = make_claims(
-            {**tables, "gates": gates},
-            alpha=alpha,
-            seed=study.seed,
-            draws=draws,
-            hypotheses=named,
-        )
-        write_table("claims", claims, context.out)
-        if named:
-            write_table("hypotheses", hypotheses_table(named), context.out)
-
-    return step
-
-
-def gather(folders: Iterable[Path]) -> dict[str, pl.DataFrame]:
-    """Tables from stage folders, parts of one table put together in the folders' order."""
-    listed = list(folders)
-    found: dict[str, pl.DataFrame] = {}
-    for name in SCHEMAS:
-        parts = [read_table(name, f) for f in listed if (f / f"{name}.parquet").is_file()]
-        if parts:
-            found[name] = conform(name, pl.concat(parts))
-    return found

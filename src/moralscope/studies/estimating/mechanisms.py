@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from moralscope.core.site import Site, every_site
 from moralscope.games import pair_indices, with_sources
@@ -13,18 +13,21 @@ from moralscope.mechanisms.patching.plans import plan_passes
 from moralscope.mechanisms.patching.segments import ALL, ANSWER_SPAN, PackedPrompts
 from moralscope.mechanisms.patching.sweeps import Pairs, segments_for
 from moralscope.studies.catalogue import changed_pairs, mechanism_prompts
-from moralscope.studies.estimate_controls import control_work
-from moralscope.studies.mechanism_steps import (
+from moralscope.studies.estimating.controls import control_work
+from moralscope.studies.estimating.shape import BYTES_PER_ROW, Shape, Work, nodes_of
+from moralscope.studies.steps.mechanisms import (
     CIRCUIT_CANDIDATES,
     CIRCUIT_DRAWS,
     ESTIMATED,
     LENS_DRAWS,
 )
-from moralscope.studies.shape import BYTES_PER_ROW, Shape, Work, nodes_of
 from moralscope.studies.study import Study, base_name
 
 Running = set[tuple[str, str]]
 """Agents whose clean run on some prompts is in memory."""
+
+WORKS: tuple[Callable[[str, Study, Shape], Work | None], ...] = ()
+"""The work of methods with a module of their own, by a stage's name; None for other stages."""
 
 _BACKWARD = 3.0
 """Cost of a forward and backward pass in forwards."""
@@ -49,7 +52,7 @@ def mechanism_work(name: str, study: Study, shape: Shape, running: Running) -> W
     if kind in ("patch", "approximate", "trace", "circuits", "control"):
         clean = _clean(agents, "", shape.mechanisms, shape, running)
         return clean + _paired(kind, agents, study, shape)
-    return None
+    return next((work for of in WORKS if (work := of(name, study, shape)) is not None), None)
 
 
 def _paired(kind: str, agents: tuple[str, str], study: Study, shape: Shape) -> Work:

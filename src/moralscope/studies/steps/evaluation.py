@@ -37,8 +37,8 @@ from moralscope.behaviour.varying.similarity import similarity_table
 from moralscope.behaviour.varying.variance import variance_table
 from moralscope.core.tables import write_table
 from moralscope.games import get_game, get_opponent
-from moralscope.studies.evaluation import answer_prompts, conversation_prompts
-from moralscope.studies.steps import Context, Step, gather
+from moralscope.studies.choices.evaluation import answer_prompts, conversation_prompts
+from moralscope.studies.steps.context import Context, Step, gather
 from moralscope.studies.study import Study, base_name
 
 Named = tuple[str, pl.DataFrame]

@@ -1,7 +1,6 @@
 """How are the stages of controls computed? One short function per kind of stage.
 
-Like ``studies.steps``, whose context they take; the source of this file is part of every stage's
-key as well.
+They take the context of ``steps.context``.
 """
 
 from __future__ import annotations
@@ -20,8 +19,8 @@ from moralscope.models.loading import load_model
 from moralscope.models.replicas import other_kernel, replica_rows, round_weights, under_kernel
 from moralscope.models.scoring import FloatArray, score
 from moralscope.studies.catalogue import inference_prompts, mechanism_prompts
-from moralscope.studies.controls import REPLICA_PROMPTS, spread
-from moralscope.studies.steps import Context, Step
+from moralscope.studies.choices.controls import REPLICA_PROMPTS, spread
+from moralscope.studies.steps.context import Context, Step
 from moralscope.studies.study import Study, base_name
 
 

@@ -3,7 +3,7 @@
 A *negative* control is something in which nothing may be found: the untrained base under another
 attention kernel, or with its weights rounded to another dtype; random directions as long as a
 patch. A *positive* control must be found: a vector whose effect is known from an ordinary forward.
-They are measured by ``studies.control_steps`` and judged by ``evidence.controls``.
+They are measured by ``studies.steps.controls`` and judged by ``evidence.controls``.
 """
 
 from __future__ import annotations

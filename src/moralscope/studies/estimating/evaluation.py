@@ -10,8 +10,8 @@ from __future__ import annotations
 from moralscope.behaviour.speaking.answering import FOLLOW_UPS
 from moralscope.behaviour.speaking.neutral import QUESTIONS, TEXTS, everyday_choices
 from moralscope.behaviour.speaking.side_effects import FREE_TOKENS
-from moralscope.studies.evaluation import answer_prompts, conversation_prompts
-from moralscope.studies.shape import BYTES_PER_ROW, Shape, Work, nodes_of
+from moralscope.studies.choices.evaluation import answer_prompts, conversation_prompts
+from moralscope.studies.estimating.shape import BYTES_PER_ROW, Shape, Work, nodes_of
 from moralscope.studies.study import Study
 
 STEP_NODES = 32

@@ -1,7 +1,6 @@
 """How are the mechanism stages computed? One short function per kind of stage.
 
-Like ``studies.steps``, whose context they take; the source of this file is part of every stage's
-key as well.
+They take the context of ``steps.context``.
 """
 
 from __future__ import annotations
@@ -33,7 +32,7 @@ from moralscope.mechanisms.paths.tables import direct_to_decision, patch_paths
 from moralscope.models.anatomy import Anatomy
 from moralscope.models.roster import Roster
 from moralscope.studies.catalogue import changed_pairs, mechanism_prompts
-from moralscope.studies.steps import Context, Step
+from moralscope.studies.steps.context import Context, Step
 from moralscope.studies.study import base_name
 
 LENS_DRAWS = 40

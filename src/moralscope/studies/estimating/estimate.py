@@ -20,12 +20,12 @@ import torch
 
 from moralscope.core.stage import StageCache, cache_folder
 from moralscope.models.rendering import encode_all
-from moralscope.studies.estimate_controls import replica_work
-from moralscope.studies.estimate_evaluation import questioning_work
-from moralscope.studies.estimate_mechanisms import Running, mechanism_work
+from moralscope.studies.estimating.controls import replica_work
+from moralscope.studies.estimating.evaluation import questioning_work
+from moralscope.studies.estimating.mechanisms import Running, mechanism_work
+from moralscope.studies.estimating.shape import BYTES_PER_ROW, Shape, Work, nodes_of, shape_of
 from moralscope.studies.plan import Plan, Task, make_plan
-from moralscope.studies.shape import BYTES_PER_ROW, Shape, Work, nodes_of, shape_of
-from moralscope.studies.steps import TRAIN
+from moralscope.studies.steps.context import TRAIN
 from moralscope.studies.study import Study, models_of, training_config
 from moralscope.training.batches import draw_batch, make_cells, training_game, training_prompts
 
