@@ -107,8 +107,8 @@ def test_every_table_is_there_and_follows_its_schema(whole: Whole) -> None:
     found = {path.stem for path in (whole.out / "tables").iterdir()}
     assert found == {
         "agents", "comparisons", "prompts", "training", "diagnostics", "decisions", "policy",
-        "cooperation", "transfer", "transfer_states", "trained_on", "learned", "lens", "lens_controls",
-        "stabilisation", "stabilisation_summary",
+        "cooperation", "transfer", "transfer_states", "trained_on", "learned", "lens",
+        "lens_controls", "stabilisation", "stabilisation_summary",
         "attribution", "completeness", "patching", "directions", "approximations", "agreement",
         "edges", "circuits", "circuit_curves", "circuit_stability", "localisation", "controls",
         "replicas", "control_patches", "control_results", "gates", "design", "claims",
