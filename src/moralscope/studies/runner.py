@@ -32,6 +32,7 @@ from moralscope.core.files import (
 )
 from moralscope.core.hashing import sha256_file, sha256_text
 from moralscope.core.progress import Progress, ProgressEvent, silent
+from moralscope.core.sealing import sealed_manifest
 from moralscope.core.stage import RECORD, StageCache, cache_folder
 from moralscope.core.tables import write_table
 from moralscope.studies.estimating.estimate import work_shares
@@ -40,6 +41,7 @@ from moralscope.studies.registration import Registry, measuring, register
 from moralscope.studies.resources import measured
 from moralscope.studies.steps.context import TRAIN, Context, gather
 from moralscope.studies.study import Study, study_yaml
+from moralscope.studies.verifying.recording import planned
 from moralscope.studies.workbench import Workbench
 
 ENGINES = ("local",)
@@ -193,7 +195,8 @@ def _assemble(
         for r in done.runs
     ]
     write_text(out / "logs" / "stages.log", "\n".join(listing) + "\n")
-    write_json(out / "manifest.json", _manifest(plan, tables, done, resolved))
+    manifest = {**_manifest(plan, tables, done, resolved), **planned(plan)}
+    write_json(out / "manifest.json", sealed_manifest(manifest, out))
 
 
 def _manifest(
