@@ -1,0 +1,1 @@
+"""Which components work together, and does one act through the other? Sizes, shares, pathways."""
