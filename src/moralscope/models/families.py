@@ -27,6 +27,8 @@ class Family:
         interleaved: whether a fused projection goes head by head instead of in three blocks.
         query_norm, key_norm: norms on queries and keys, or None.
         norm_layout: shape of those norms' output, see ``projections.Projection``.
+        attention_norm, mlp_norm: norms between the residual stream and what a sub-layer reads, or
+            None where it reads the stream as it is.
         attention_post_norm, mlp_post_norm: norms between a sub-layer's output and the residual
             stream, or None.
         unit_offset: whether norm gains are ``1 + weight``.
@@ -49,6 +51,8 @@ class Family:
     query_norm: str | None = None
     key_norm: str | None = None
     norm_layout: Layout = "token_head"
+    attention_norm: str | None = "input_layernorm"
+    mlp_norm: str | None = "post_attention_layernorm"
     attention_post_norm: str | None = None
     mlp_post_norm: str | None = None
     unit_offset: bool = False
@@ -60,6 +64,7 @@ _LLAMA = Family()
 _QUERY_NORM = "self_attn.q_norm"
 _KEY_NORM = "self_attn.k_norm"
 _AFTER_ATTENTION = "post_attention_layernorm"
+_BEFORE_MLP = "pre_feedforward_layernorm"
 _AFTER_MLP = "post_feedforward_layernorm"
 
 FAMILIES: Mapping[str, Family] = {
@@ -68,12 +73,16 @@ FAMILIES: Mapping[str, Family] = {
     "qwen2": _LLAMA,
     "qwen3": Family(query_norm=_QUERY_NORM, key_norm=_KEY_NORM),
     "gemma2": Family(
-        attention_post_norm=_AFTER_ATTENTION, mlp_post_norm=_AFTER_MLP, unit_offset=True
+        mlp_norm=_BEFORE_MLP,
+        attention_post_norm=_AFTER_ATTENTION,
+        mlp_post_norm=_AFTER_MLP,
+        unit_offset=True,
     ),
     "gemma3_text": Family(
         query_norm=_QUERY_NORM,
         key_norm=_KEY_NORM,
         norm_layout="head_token",
+        mlp_norm=_BEFORE_MLP,
         attention_post_norm=_AFTER_ATTENTION,
         mlp_post_norm=_AFTER_MLP,
         unit_offset=True,
@@ -85,6 +94,8 @@ FAMILIES: Mapping[str, Family] = {
         final_norm="ln_f",
         out_proj="attn.c_proj",
         fused="attn.c_attn",
+        attention_norm="ln_1",
+        mlp_norm="ln_2",
         grouped=False,
     ),
     "phi3": Family(fused="self_attn.qkv_proj"),
@@ -92,6 +103,8 @@ FAMILIES: Mapping[str, Family] = {
         query_norm=_QUERY_NORM,
         key_norm=_KEY_NORM,
         norm_layout="features",
+        attention_norm=None,
+        mlp_norm=None,
         attention_post_norm=_AFTER_ATTENTION,
         mlp_post_norm=_AFTER_MLP,
     ),

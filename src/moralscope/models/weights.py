@@ -139,6 +139,19 @@ def active_updates(linear: nn.Module) -> Generator[tuple[Tensor, Tensor, float]]
         yield _factors(linear, name)
 
 
+def is_low_rank(linear: nn.Module) -> bool:
+    """Whether the adapters in force add no more than their products ``scaling * B A``.
+
+    True of LoRA and rsLoRA, and of a layer without an adapter in force; DoRA scales whole rows.
+
+    Raises:
+        ModelError: as ``effective_weight``.
+    """
+    if is_lora(linear):
+        _require_steady(linear)
+    return not any(_is_dora(linear, name) for name in _active(linear))
+
+
 @torch.no_grad()
 def base_weight(linear: nn.Module) -> Tensor:
     """The weight below any adapter, shape ``(out, in)``, float32 or wider.
