@@ -1,0 +1,1 @@
+"""Where does the decision look, and does what it sees there matter? Weights, masses, edits."""
