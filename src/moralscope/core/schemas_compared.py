@@ -56,16 +56,4 @@ SCHEMAS: dict[str, tuple[str, str, str]] = {
         missing    | text | sentences | what would have to be measured for a full answer; empty where nothing is
         """,
     ),
-    "targeting": (
-        "an agent of which only some parts were trained",
-        "agent",
-        """
-        agent          | text     | name  | who was trained
-        strategy       | text     | name  | how the parts were chosen: all, random, or the name of an analysis or of a band of layers
-        budget         | number   | share | of the parameters of the full adapter
-        parameters     | integer  | count | parameters that were trained
-        seed           | integer? | count | training seed
-        behaviour_kept | number?  | share | of the change of behaviour that training everything brings; null where that change is nothing
-        """,
-    ),
 }  # fmt: skip
