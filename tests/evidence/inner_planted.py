@@ -10,6 +10,7 @@ import synthetic
 
 SITES = ("L0.h0", "L0.h1", "L0.h2", "L0.mlp", "L1.h0", "L1.h1", "L1.h2", "L1.mlp")
 AGENTS = ("base", "game", "utilitarian")
+NAMED = ("named", "game", "utilitarian")
 
 
 def tables(
@@ -74,3 +75,21 @@ def as_attribution(planted: synthetic.Tables) -> synthetic.Tables:
     )
     rest = {name: frame for name, frame in planted.items() if name != "norms"}
     return {**rest, "attribution": rows.drop("norm")}
+
+
+def as_projections(planted: synthetic.Tables) -> pl.DataFrame:
+    """The same numbers as pushes along the decision, positive and negative."""
+    return planted["norms"].select(
+        "agent", "prompt", "site", projection=(pl.col("norm") - 12.0) / 10.0
+    )
+
+
+def comparisons(
+    *pairs: tuple[str, str, str], name: str = "asked", tested: bool = True
+) -> pl.DataFrame:
+    """The table ``comparisons`` of pairs (kind, first, second)."""
+    return pl.DataFrame(
+        [(name, *pair, tested) for pair in pairs],
+        schema=["comparison", "kind", "agent_a", "agent_b", "tested"],
+        orient="row",
+    )

@@ -12,8 +12,8 @@ import synthetic
 from scipy import stats
 
 from moralscope.core.errors import TableError
+from moralscope.evidence import wired
 from moralscope.evidence.claims import setting_of
-from moralscope.evidence.findings import wiring
 from moralscope.evidence.findings.inner import inner_values
 from moralscope.evidence.findings.wiring import wiring_findings
 from moralscope.evidence.judged import claim_rows
@@ -106,15 +106,17 @@ def test_equal_agents_are_called_different_no_more_often_than_allowed() -> None:
     assert rejected < 4
 
 
-def test_pairs_of_agents_are_corrected_by_holm(changed: synthetic.Tables) -> None:
+def test_pairs_of_agents_are_corrected_by_holm_over_their_kind(changed: synthetic.Tables) -> None:
+    """Named: one pair. With the base: two, so that the smaller p counts twice."""
     setting = setting_of(changed, draws=499)
-    found = [f for f in wiring_findings(setting) if f.id.startswith("wiring")]
-    raw = np.array([f.p for f in found], dtype=np.float64)
-    order = np.argsort(raw)
-    steps = raw[order] * np.arange(len(raw), 0, -1)
-    expected = np.minimum(1.0, np.maximum.accumulate(steps))[np.argsort(order)]
-    assert np.allclose([float(f.p_adjusted or 0.0) for f in found], expected)
-    assert [f.tests for f in found] == [3, 3, 3]
+    found = {f.id: f for f in wiring_findings(setting) if f.id.startswith("wiring")}
+    named = found["wiring:game:utilitarian"]
+    assert (named.p_adjusted, named.tests, named.family) == (named.p, 1, "1 comparison")
+    pair = [found["wiring:base:game"], found["wiring:base:utilitarian"]]
+    small, large = sorted(pair, key=lambda f: f.p or 0.0)
+    assert small.p_adjusted == pytest.approx(min(1.0, 2.0 * (small.p or 0.0)))
+    assert large.p_adjusted == pytest.approx(max(small.p_adjusted or 0.0, large.p or 0.0))
+    assert {f.family for f in pair} == {"2 comparisons of an agent with its base"}
 
 
 def test_five_scenarios_are_too_few_for_any_p() -> None:
@@ -155,7 +157,7 @@ def test_rounded_and_dead_sites_are_left_out(changed: synthetic.Tables) -> None:
 
 def test_agents_on_different_prompts_are_refused(changed: synthetic.Tables) -> None:
     part = changed["norms"].filter(~((pl.col("agent") == "game") & (pl.col("prompt") == "s3w01")))
-    with pytest.raises(TableError, match="'base' and 'game' were not measured on the same prompts"):
+    with pytest.raises(TableError, match="'game' and 'utilitarian' were not measured on the same"):
         claims({**changed, "norms": part})
 
 
@@ -182,7 +184,69 @@ def test_scenario_means_weigh_every_prompt_of_a_scenario_alike(changed: syntheti
 def test_very_many_pairs_are_compared_with_the_base_alone(
     changed: synthetic.Tables, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(wiring, "MANY", 50)
+    monkeypatch.setattr(wired, "MANY", 50)
     setting = setting_of(changed, draws=99)
     found = [f.id for f in wiring_findings(setting) if f.id.startswith("wiring")]
     assert found == ["wiring:base:game", "wiring:base:utilitarian"]
+
+
+def test_only_what_the_study_compares_is_compared(
+    changed: synthetic.Tables, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(wired, "MANY", 1)
+    chosen = inner_planted.comparisons(("named", "game", "utilitarian"))
+    twice = inner_planted.comparisons(("named", "game", "utilitarian"), name="again")
+    other = inner_planted.comparisons(("base", "base", "game"), tested=False)
+    setting = setting_of({**changed, "comparisons": pl.concat([chosen, twice, other])}, draws=99)
+    found = [f for f in wiring_findings(setting) if f.id.startswith("wiring")]
+    assert [(f.id, f.tests) for f in found] == [("wiring:game:utilitarian", 1)]
+
+
+def test_two_seeds_of_one_reward_say_so(changed: synthetic.Tables) -> None:
+    seeds = inner_planted.comparisons(("replicate", "game", "utilitarian"))
+    claim = claims({**changed, "comparisons": seeds})["wiring:game:utilitarian"]
+    assert "this is how far apart training seeds lie" in str(claim["statement"])
+    assert "1 comparison of two seeds of one reward" in str(claim["statement"])
+
+
+def test_pushes_along_the_decision_make_a_network_of_their_own(changed: synthetic.Tables) -> None:
+    """Sizes wired alike, pushes not: the one is left alone, the other found."""
+    alike = inner_planted.tables(seed=5)
+    both = {**alike, "projections": inner_planted.as_projections(changed)}
+    found = claims({**both, "comparisons": inner_planted.comparisons(inner_planted.NAMED)})
+    assert set(found) == {
+        "wiring:game:utilitarian",
+        "hub:game:utilitarian",
+        "wiring:game:utilitarian:projection",
+        "hub:game:utilitarian:projection",
+    }
+    assert found["wiring:game:utilitarian"]["verdict"] == "not distinguishable from noise"
+    pushes = found["wiring:game:utilitarian:projection"]
+    assert pushes["verdict"] == "supported"
+    assert pushes["n_tests"] == 2
+    assert estimate(both, pushes["query"]) == pushes["estimate"]
+
+
+def test_heads_are_not_compared_with_their_own_whole(changed: synthetic.Tables) -> None:
+    """An attention sub-layer beside its heads: sub-layers alone are the network."""
+    whole = {"L0.h0": "L0.attn", "L1.h0": "L1.attn"}
+    more = changed["norms"].filter(pl.col("site").is_in(list(whole)))
+    named = more.with_columns(
+        pl.col("site").replace_strict(whole), norm=pl.col("norm") * 1.1
+    )  # fmt: skip
+    rows = pl.concat([changed["norms"], named])
+    found = claims({**changed, "norms": rows, "comparisons": inner_planted.comparisons(
+        inner_planted.NAMED)})  # fmt: skip
+    assert "pairs of 4 sites" in str(found["wiring:game:utilitarian"]["statement"])
+
+
+def test_more_comparisons_draw_more_swaps_so_that_each_can_be_found() -> None:
+    """Forty networks of one kind, twenty scenarios: the floor must pass Holm's first step."""
+    assert 2.0 / (wired.swaps_for(40, 0.05) + 1) < 0.05 / 40
+    assert wired.swaps_for(1, 0.05) == wired.SWAPS
+
+
+def test_prompts_that_power_demands() -> None:
+    """Two-sided .05 and power .8, from the normal distribution itself."""
+    wanted = stats.norm.ppf(0.975) + stats.norm.ppf(0.8)
+    assert wired.prompts_needed(0.3) == int(np.ceil(2.0 * (wanted / 0.3) ** 2 + 3.0)) == 178

@@ -1,8 +1,9 @@
 """What did agents compute inside, prompt by prompt? Matrices of prompts by sites, and their faults.
 
-From ``norms`` (the size of what a site writes) or ``attribution`` (its contribution to the answer,
-summed over the answer): ``y[prompt, site]`` of each agent on the same prompts of one family, with
-the scenario of each prompt, which is the unit of everything that is tested on them.
+From ``norms`` (the size of what a site writes), ``projections`` (what it adds to the decision) or
+``attribution`` (its contribution to the answer, summed over the answer): ``y[prompt, site]`` of
+each agent on the same prompts of one family, with the scenario of each prompt, which is the unit of
+everything that is tested on them.
 
 Which sites are clones, dead or rounding is found here, agent by agent; what that means for a claim
 is said where the claim is made. Nothing is averaged.
@@ -26,15 +27,18 @@ from moralscope.evidence.units import Tables, Units, inference_family, matrix, o
 VALUES = {"norms": "norm", "attribution": "contribution"}
 """Tables with a number per agent, prompt and site, and the column that it stands in."""
 
+COLUMNS = {**VALUES, "projections": "projection"}
+"""The same with what is read of the network of sites alone: not a profile of its own."""
+
 
 @dataclass(frozen=True, eq=False)
 class Inner:
     """What some agents computed at the same sites on the same prompts.
 
     Attributes:
-        table: ``norms`` or ``attribution``.
+        table: ``norms``, ``projections`` or ``attribution``.
         family: the prompt family.
-        token: of attribution, the answer token that is read; None for norms.
+        token: of attribution, the answer token that is read; None for others.
         prompts: the n prompts.
         clusters: (n,) the scenario of each.
         sites: the K sites.
@@ -87,7 +91,7 @@ class Inner:
     @property
     def source(self) -> InnerSource:
         """Where the values stand, for queries."""
-        return InnerSource(self.table, VALUES[self.table], self.family, self.token)
+        return InnerSource(self.table, COLUMNS[self.table], self.family, self.token)
 
 
 def inner_agents(tables: Tables, table: str) -> list[str]:
@@ -96,11 +100,11 @@ def inner_agents(tables: Tables, table: str) -> list[str]:
 
 
 def inner_values(tables: Tables, table: str, agents: Sequence[str]) -> Inner | None:
-    """What these agents computed, from ``norms`` or ``attribution``; None off the known prompts.
+    """What these agents computed, from one of ``COLUMNS``; None off the known prompts.
 
     Args:
         tables: with ``prompts`` and the table.
-        table: ``norms`` or ``attribution``.
+        table: one of ``COLUMNS``.
         agents: that the table has rows of.
 
     Raises:
@@ -114,7 +118,7 @@ def inner_values(tables: Tables, table: str, agents: Sequence[str]) -> Inner | N
         return None
     placed = on_family(own, tables["prompts"], family)
     found = {
-        agent: matrix(placed.filter(pl.col("agent") == agent), "prompt", "site", VALUES[table])
+        agent: matrix(placed.filter(pl.col("agent") == agent), "prompt", "site", COLUMNS[table])
         for agent in agents
     }
     first = found[agents[0]]
@@ -165,4 +169,4 @@ def _bits(tables: Tables, table: str, agent: str) -> int | None:
         known = tables["agents"].filter(pl.col("agent") == agent).get_column("dtype").to_list()
         if known and mantissa_bits(known[0]) is not None:
             return mantissa_bits(known[0])
-    return MANTISSA_BITS["float32"] if table == "norms" else None
+    return MANTISSA_BITS["float32"] if table in ("norms", "projections") else None

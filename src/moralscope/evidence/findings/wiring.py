@@ -1,9 +1,7 @@
-"""Is it wired differently? Correlations between sites over prompts, compared between two agents.
+"""Is it wired differently? Claims about networks of correlations, pair of agents by pair.
 
-``r_jk`` is the correlation over prompts of what sites j and k write (``norms``), in each of two
-agents on the same prompts. Unit: the scenario. Null: within a scenario the two agents' values could
-be exchanged once each is centred, so the labels of the two agents are swapped scenario by scenario
-(``statistics.networks``). Per pair of agents two findings:
+The comparison itself is that of ``evidence.wired``: correlations over prompts of what sites write,
+labels of the two agents swapped scenario by scenario. Per pair of agents and measure two findings:
 
 *wiring*: does the network differ at all? Asked of the number of pairs of sites that change by more
 than 0.3 in Fisher z, which sees many small changes, and of the largest change, which sees few large
@@ -14,145 +12,51 @@ whichever scenario is left out.
 *hub*: do the pairs that stand gather at one site, more than as many placed at random would? A site
 that is noisy in one agent shares its noise among all its pairs, but pairs that stand by chance are
 rare together, so p is that of the placing, and no smaller than that of the network.
+
+Two training seeds of one reward are compared in the same way; what differs there is not the reward,
+and the sentence says so.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
-from itertools import combinations
+from dataclasses import replace
 
 import numpy as np
-from numpy.typing import NDArray
 
-from moralscope.evidence.designs import base_of, trained_agents
-from moralscope.evidence.findings.inner import Inner, inner_agents, inner_values
+from moralscope.evidence.findings.inner import Inner
 from moralscope.evidence.findings.inner_queries import changed_at, changed_pairs
 from moralscope.evidence.gates.sites import SITE_GATES
-from moralscope.evidence.ledger import Consulted, Finding, Setting, consult, probability
-from moralscope.evidence.statistics.correlations import MAX_CORRELATION, correlation_matrix
-from moralscope.evidence.statistics.multiplicity import holm
-from moralscope.evidence.statistics.networks import THRESHOLD, LabelSwap, hub_degree, label_swap
-from moralscope.evidence.statistics.reliability import NAMED_CLAIM
-from moralscope.evidence.statistics.resampling import Array
-
-SWAPS = 999
-"""Most swaps of labels that are drawn where there are too many to enumerate."""
-
-MANY = 100_000
-"""Pairs of sites, over all pairs of agents, above which agents are compared with their base only
-and fewer swaps are drawn. A published statement about any two agents is still tested."""
-
-FEWER_SWAPS = 499
+from moralscope.evidence.ledger import Consulted, Finding, Setting, consult, probability, size
+from moralscope.evidence.statistics.correlations import MAX_CORRELATION
+from moralscope.evidence.statistics.networks import THRESHOLD, LabelSwap, hub_degree
+from moralscope.evidence.wired import SWAPS, Compared, Network, compare_all
 
 INNER_GATES = {
     "norms": (*SITE_GATES, "degenerate correlations"),
+    "projections": (*SITE_GATES, "degenerate correlations"),
     "attribution": SITE_GATES,
 }
 """The gates that concern single sites of a table of inner values."""
 
-
-@dataclass(frozen=True, eq=False)
-class Network:
-    """The correlations of two agents over the sites that are sound in both.
-
-    Attributes:
-        agents: first and second.
-        inner: the values.
-        sites: the k sites compared.
-        first, second: (k, k) correlations of each agent.
-        swap: the test of their difference.
-    """
-
-    agents: tuple[str, str]
-    inner: Inner
-    sites: tuple[str, ...]
-    first: Array
-    second: Array
-    swap: LabelSwap
-
-    @property
-    def reliable(self) -> bool:
-        """Whether a single pair may be named."""
-        return self.swap.reliability is not None and self.swap.reliability >= NAMED_CLAIM
-
-    @property
-    def p(self) -> float | None:
-        """That the network does not differ: twice the smaller of the p of count and largest."""
-        if self.swap.p_count is None:
-            return None
-        largest = float(np.nanmin(self.swap.p_adjusted))
-        return min(1.0, 2.0 * min(self.swap.p_count, largest))
-
-    def sizes(self) -> Array:
-        """(k, k) absolute difference of Fisher z, 0 for pairs that were not tested."""
-        one, other = (
-            np.arctanh(np.clip(r, -MAX_CORRELATION, MAX_CORRELATION))
-            for r in (self.first, self.second)
-        )
-        tested = np.isfinite(self.swap.difference) & ~np.eye(len(self.sites), dtype=bool)
-        return np.where(tested, np.abs(one - other), 0.0)
-
-    def standing(self, alpha: float) -> NDArray[np.bool_]:
-        """(k, k) which pairs differ, corrected for all pairs."""
-        return (self.swap.p_adjusted < alpha) & (self.sizes() > 0.0)
-
-
-def compare_networks(
-    setting: Setting, inner: Inner, agents: tuple[str, str], swaps: int = SWAPS
-) -> Network | None:
-    """Compare the correlations of two agents; None where fewer than two sites are sound in both."""
-    sites = inner.sound(agents)
-    if len(sites) < 2:
-        return None
-    first, second = (inner.columns(agent, sites) for agent in agents)
-    swap = label_swap(
-        first,
-        second,
-        inner.clusters,
-        setting.rng("wiring", inner.table, *agents),
-        draws=min(setting.draws, swaps),
-        threshold=THRESHOLD,
-    )
-    correlations = (correlation_matrix(first), correlation_matrix(second))
-    return Network(agents, inner, tuple(sites), *correlations, swap)
+_OF = {"norms": "sizes of what they write", "projections": "pushes along the decision"}
+_SUFFIX = {"norms": "", "projections": ":projection"}
+_FAMILY = {
+    "named": "comparison",
+    "base": "comparison of an agent with its base",
+    "replicate": "comparison of two seeds of one reward",
+}
 
 
 def wiring_findings(setting: Setting) -> Iterator[Finding]:
-    """Per pair of agents with ``norms`` on the same prompts: does the network differ, and a hub?"""
-    if not setting.has("prompts", "norms"):
-        return
-    names = inner_agents(setting.tables, "norms")
-    if len(names) < 2:
-        return
-    inner = inner_values(setting.tables, "norms", names)
-    if inner is None:
-        return
-    pairs = list(combinations(names, 2))
-    many = len(pairs) * len(inner.sites) ** 2 / 2 > MANY
-    if many:
-        pairs = _with_base(setting, names) or pairs
-    swaps = FEWER_SWAPS if many else SWAPS
-    networks = [compare_networks(setting, inner, pair, swaps) for pair in pairs]
-    tested = {n.agents: p for n in networks if n is not None and (p := n.p) is not None}
-    adjusted = holm(np.array(list(tested.values()))) if tested else np.empty(0)
-    corrected = {pair: float(p) for pair, p in zip(tested, adjusted, strict=True)}
-    for pair, network in zip(pairs, networks, strict=True):
-        if network is None:
-            yield _nothing(setting, inner, pair)
+    """Per pair of agents and measure: does the network differ, and is there a hub?"""
+    for each in compare_all(setting):
+        if each.network is None:
+            yield _nothing(setting, each)
             continue
-        yield _network(setting, network, corrected.get(pair), len(tested))
-        if pair in corrected:
-            yield _hub(setting, network, corrected[pair], len(tested))
-
-
-def _with_base(setting: Setting, names: Sequence[str]) -> list[tuple[str, str]]:
-    """Each trained agent with its base, where both are there."""
-    if not setting.has("agents"):
-        return []
-    agents = setting.tables["agents"]
-    found = [(base_of(agents, name), name) for name in trained_agents(agents) if name in names]
-    return [(base, name) for base, name in found if base is not None and base in names]
+        yield _network(setting, each, each.network)
+        if each.p_adjusted is not None:
+            yield _hub(setting, each, each.network, each.p_adjusted)
 
 
 def consult_inner(setting: Setting, inner: Inner, agents: Sequence[str]) -> Consulted:
@@ -180,7 +84,26 @@ def left_out(inner: Inner, agents: Sequence[str]) -> str:
     return ", ".join(f"{count} {words}" for count, words in counts if count)
 
 
-def _nothing(setting: Setting, inner: Inner, agents: tuple[str, str]) -> Finding:
+def family_of(kind: str, tests: int) -> str:
+    """What a family of networks is, as it stands after "among"."""
+    head, _, rest = _FAMILY[kind].partition(" ")
+    return f"{tests} {head}{'s' * (tests != 1)}{' ' * bool(rest)}{rest}"
+
+
+def _id(what: str, each: Compared) -> str:
+    first, second = each.agents
+    return f"{what}:{first}:{second}{_SUFFIX[each.table]}"
+
+
+def _aside(each: Compared) -> str:
+    """What the pair is there for, where it is not what was asked."""
+    if each.kind != "replicate":
+        return ""
+    return " Both were trained for one reward, so this is how far apart training seeds lie."
+
+
+def _nothing(setting: Setting, each: Compared) -> Finding:
+    inner, agents = each.inner, each.agents
     sound, total = len(inner.sound(agents)), len(inner.sites)
     words = (
         f"Of {total} sites of {agents[0]} and {agents[1]}, {sound} "
@@ -190,7 +113,7 @@ def _nothing(setting: Setting, inner: Inner, agents: tuple[str, str]) -> Finding
     consulted = consult_inner(setting, inner, agents)
     reason = f"duplicates and resolution: left out are {left_out(inner, agents) or 'none'}."
     return Finding(
-        id=f"wiring:{agents[0]}:{agents[1]}",
+        id=_id("wiring", each),
         found=words,
         observed=words,
         estimate=None,
@@ -206,33 +129,36 @@ def _nothing(setting: Setting, inner: Inner, agents: tuple[str, str]) -> Finding
     )
 
 
-def _network(setting: Setting, network: Network, adjusted: float | None, tests: int) -> Finding:
-    swap, agents = network.swap, network.agents
+def _network(setting: Setting, each: Compared, network: Network) -> Finding:
+    swap, agents, tests = network.swap, network.agents, each.tests
     figures = (
         f"{swap.count} of {swap.pairs} pairs of {len(network.sites)} sites change their "
-        f"correlation by more than {THRESHOLD:g} in Fisher z and the largest change has "
-        f"{probability(_largest_p(swap))} (both together {probability(adjusted)}, corrected for "
-        f"{_pairs_of_agents(tests)}; {_reliability(network)}); "
-        f"{_strongest(setting, network)}"
+        f"correlation by more than {THRESHOLD:g} in Fisher z ({size(network.distance)} on average, "
+        f"root mean square) and the largest change has {probability(_largest_p(swap))} (both "
+        f"together {probability(each.p_adjusted)}, corrected for {family_of(each.kind, tests)}; "
+        f"{_reliability(network)}); {_strongest(setting, network)}"
     )
+    over = f"{len(each.inner.prompts)} prompts in {each.inner.scenarios} scenarios"
+    of, aside = _OF[each.table], _aside(each)
     return Finding(
-        id=f"wiring:{agents[0]}:{agents[1]}",
-        found=f"The sites of {agents[0]} and {agents[1]} are correlated differently: {figures}.",
-        observed=f"Between {agents[0]} and {agents[1]}, {figures}.",
+        id=_id("wiring", each),
+        found=f"The sites of {agents[0]} and {agents[1]} are correlated differently in the {of}, "
+        f"over {over}: {figures}.{aside}",
+        observed=f"Between {agents[0]} and {agents[1]}, in the {of} over {over}, {figures}.{aside}",
         estimate=float(swap.count),
         interval=None,
         unit="pairs of sites",
-        n=network.inner.scenarios,
+        n=each.inner.scenarios,
         test="swaps of the two agents' labels within scenarios, number of changed pairs and "
         "largest change, twice the smaller p; null: exchangeable once centred",
-        query=changed_pairs(network.inner.source, agents, network.sites, THRESHOLD),
-        consulted=consult_inner(setting, network.inner, agents),
+        query=changed_pairs(each.inner.source, agents, network.sites, THRESHOLD),
+        consulted=consult_inner(setting, each.inner, agents),
         p=network.p,
-        p_adjusted=adjusted,
+        p_adjusted=each.p_adjusted,
         p_floor=None if swap.p_count is None else min(1.0, 2.0 * swap.floor),
         level=setting.alpha / max(1, tests),
         tests=tests or None,
-        family=_pairs_of_agents(tests),
+        family=family_of(each.kind, tests),
         missing=undefined_too_often(swap),
     )
 
@@ -256,10 +182,6 @@ def undefined_too_often(swap: LabelSwap) -> str | None:
 
 def _largest_p(swap: LabelSwap) -> float | None:
     return None if swap.p_count is None else float(np.nanmin(swap.p_adjusted))
-
-
-def _pairs_of_agents(tests: int) -> str:
-    return f"{tests} pair{'s' * (tests != 1)} of agents"
 
 
 def _reliability(network: Network) -> str:
@@ -293,9 +215,9 @@ def _strongest(setting: Setting, network: Network) -> str:
     )
 
 
-def _hub(setting: Setting, network: Network, network_p: float, tests: int) -> Finding:
+def _hub(setting: Setting, each: Compared, network: Network, network_p: float) -> Finding:
     """Whether the pairs that stand gather at one site; ``network_p`` is that of the network."""
-    agents, inner, sizes = network.agents, network.inner, network.sizes()
+    agents, inner, sizes, tests = network.agents, network.inner, network.sizes(), each.tests
     standing = network.standing(setting.alpha)
     rng = setting.rng("hub", inner.table, *agents)
     hub = hub_degree(standing.astype(np.float64), rng, min(setting.draws, SWAPS))
@@ -313,11 +235,12 @@ def _hub(setting: Setting, network: Network, network_p: float, tests: int) -> Fi
         if pairs
         else float(sizes.max()) + 1.0
     )
+    of = _OF[each.table]
     return Finding(
-        id=f"hub:{agents[0]}:{agents[1]}",
-        found=f"The changes of correlation between {agents[0]} and {agents[1]} gather at one site: "
-        f"{figures}.",
-        observed=f"Between {agents[0]} and {agents[1]}, {figures}.",
+        id=_id("hub", each),
+        found=f"The changes of correlation between {agents[0]} and {agents[1]} in the {of} gather "
+        f"at one site: {figures}.",
+        observed=f"Between {agents[0]} and {agents[1]}, in the {of}, {figures}.",
         estimate=float(hub.degree),
         interval=None,
         unit="pairs of sites",
@@ -331,5 +254,5 @@ def _hub(setting: Setting, network: Network, network_p: float, tests: int) -> Fi
         p_floor=min(1.0, 2.0 * network.swap.floor),
         level=setting.alpha / max(1, tests),
         tests=tests or None,
-        family=_pairs_of_agents(tests),
+        family=family_of(each.kind, tests),
     )

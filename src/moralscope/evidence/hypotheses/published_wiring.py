@@ -19,12 +19,7 @@ import polars as pl
 from moralscope.core.errors import ConfigError
 from moralscope.evidence.findings.inner import VALUES, Inner, inner_agents, inner_values
 from moralscope.evidence.findings.inner_queries import correlation_difference, printed_difference
-from moralscope.evidence.findings.wiring import (
-    Network,
-    compare_networks,
-    consult_inner,
-    undefined_too_often,
-)
+from moralscope.evidence.findings.wiring import consult_inner, undefined_too_often
 from moralscope.evidence.gates.interactions import CORRELATION
 from moralscope.evidence.hypotheses.grammar import Hypothesis
 from moralscope.evidence.hypotheses.published_parts import blame, not_there, said, tables_named
@@ -54,6 +49,7 @@ from moralscope.evidence.statistics.correlations import (
 )
 from moralscope.evidence.statistics.reliability import NAMED_CLAIM
 from moralscope.evidence.statistics.resampling import Array
+from moralscope.evidence.wired import Network, by_layer, compare_networks
 
 _TEST = (
     "swaps of the two agents' labels within scenarios, max-T over {pairs} pairs of sites; null: "
@@ -76,7 +72,7 @@ def pathway_difference(setting: Setting, hypothesis: Hypothesis) -> Finding:
     agents, sites = _two(hypothesis.agents), _two(hypothesis.sites)
     if table == "interactions":
         return _from_correlations(setting, hypothesis, agents, sites)
-    inner = inner_values(setting.tables, table, agents)
+    inner = inner_values(by_layer(setting.tables, table, sites), table, agents)
     if inner is None:
         reason = f"none of the {table} is on a prompt of the table of prompts."
         return untested(setting, hypothesis, reason)
@@ -326,7 +322,7 @@ def _faults_of_norms(setting: Setting, agents: _Pair, sites: _Pair) -> list[str]
     measured = set(inner_agents(setting.tables, "norms"))
     if not set(agents) <= measured:
         return []
-    inner = inner_values(setting.tables, "norms", agents)
+    inner = inner_values(by_layer(setting.tables, "norms", sites), "norms", agents)
     return [] if inner is None or not set(sites) <= set(inner.sites) else _faults(
         inner, agents, sites
     )  # fmt: skip

@@ -129,8 +129,13 @@ def _sizes(anatomy: Anatomy, run: CleanRun, part: CleanPack, rows: Tensor) -> Te
             own = part.captured.attn_out[layer, rows]
             heads = _normed(anatomy, block.attention_post_norm, own[:, None], heads)
         whole = (part.captured.attn_write[layer, rows], part.captured.mlp_write[layer, rows])
-        columns += [*heads.norm(dim=-1).T, *(write.norm(dim=-1) for write in whole)]
+        columns += [*_length(heads).T, *(_length(write) for write in whole)]
     return torch.stack(columns, dim=1)
+
+
+def _length(writes: Tensor) -> Tensor:
+    """Euclidean norm along the last axis."""
+    return writes.pow(2).sum(-1).sqrt()
 
 
 def _normed(anatomy: Anatomy, norm: nn.Module, x: Tensor, parts: Tensor) -> Tensor:
