@@ -18,6 +18,7 @@ from moralscope.core.files import (
     write_text,
 )
 from moralscope.core.progress import Progress, ProgressEvent, silent
+from moralscope.core.sealing import seal_report
 from moralscope.reports.content import Content, Drawn, assemble
 from moralscope.reports.page import render_page
 from moralscope.reports.run import read_run
@@ -34,7 +35,8 @@ def build_report(run: Path, progress: Progress = silent) -> Path:
 
     Returns:
         The path of ``report.html``. Beside it: ``report.json``, ``claims.json`` and
-        ``figures/NAME.json|svg|png|pdf``. The same run gives the same bytes.
+        ``figures/NAME.json|svg|png|pdf``, and ``report-files.json`` with the hashes of all that
+        was written. The same run gives the same bytes.
 
     Raises:
         ConfigError: the folder is not a run, or its manifest is not one.
@@ -52,6 +54,7 @@ def build_report(run: Path, progress: Progress = silent) -> Path:
     report = run / "report.html"
     write_text(report, page)
     remove_leftovers(run)
+    seal_report(run)
     progress(ProgressEvent("report", total, total, report.name))
     return report
 
