@@ -1,8 +1,9 @@
 """The command ``moralscope``: one verb per task.
 
 Every command ends by saying where its result is. Exit codes: 0 done, 1 this machine lacks
-something (``doctor``) or a test misses its limit (``calibrate``), 2 something was wrong with what
-was asked, 130 interrupted.
+something (``doctor``), a test misses its limit (``calibrate``), a run is not what it says it is
+(``verify``) or two runs differ (``diff``), 2 something was wrong with what was asked, 130
+interrupted.
 
 Help, and the answer to a misspelt command, must come at once: what a command needs is imported
 when it runs, never here.
@@ -328,6 +329,26 @@ def report(run: Annotated[Path, Parameter(help="The folder of a finished run.")]
 
 
 @app.command(sort_key=10)
+def verify(
+    run: Annotated[Path, Parameter(help="The folder of a finished run.")],
+    /,
+    *,
+    against: Annotated[
+        str | None,
+        Parameter(help="The run's seal as it was written down elsewhere, or how it begins."),
+    ] = None,
+    out: Annotated[
+        Path | None, Parameter(help="Folder outside the run for verify.json; none by default.")
+    ] = None,
+) -> int:
+    """Recompute hashes, completeness, numbers and claims of a run; fail on any tampering."""
+    _multiply_in_one_thread()
+    from moralscope.cli.verifying import show_verification  # noqa: PLC0415
+
+    return show_verification(run, against=against, out=out)
+
+
+@app.command(sort_key=12)
 def doctor() -> int:
     """Say what this machine can do, and what it lacks."""
     from moralscope.cli.examining import examine_machine  # noqa: PLC0415

@@ -24,9 +24,9 @@ JUDGED = "evidence"
 def planned(plan: Plan) -> dict[str, object]:
     """The fields of a manifest that verification needs: ``planned``, ``hypotheses``, ``code``."""
     stages = [task.stage for task in plan]
-    named = next((s.inputs.get("hypotheses", []) for s in stages if s.name == JUDGED), [])
+    named = next((stage.inputs.get("hypotheses") for stage in stages if stage.name == JUDGED), ())
     return {
         "planned": [stage.name for stage in stages],
-        "hypotheses": named,
+        "hypotheses": named or [],
         "code": code_version(PACKAGE),
     }

@@ -1,0 +1,188 @@
+"""Do the claims follow from the tables? Controls, gates, design and claims, made once more.
+
+Everything is judged again with the level, the seed and the hypotheses of the run, and compared,
+verdicts and sentences included. Beside that each claim's own ``query`` must give its estimate, and
+what was copied from the table of claims (``claims.json``, ``report.json``) must say the same:
+
+    |query - estimate| <= 1e-9 max(1, |estimate|)
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import cast
+
+import polars as pl
+
+from moralscope.core.hashing import sha256_file
+from moralscope.core.schemas_judged import SCHEMAS as JUDGED
+from moralscope.core.sealing import MANIFEST, canonical
+from moralscope.evidence.claims import make_claims
+from moralscope.evidence.controls.judging import judge_controls
+from moralscope.evidence.designing.table import design_table
+from moralscope.evidence.gates.judging import judge_gates
+from moralscope.evidence.hypotheses.grammar import Hypothesis, Named
+from moralscope.evidence.hypotheses.judging import hypotheses_table
+from moralscope.studies.study import Study
+from moralscope.studies.verifying.check import CLAIMS, Check, holds, table_file
+from moralscope.studies.verifying.deriving import AGREES, remade
+from moralscope.studies.verifying.opening import CLAIMS_FILE, Opened
+
+REPORT = "report.json"
+
+
+def claim_checks(run: Opened) -> Iterator[Check]:
+    """Everything that is concluded, made again from what it was concluded from."""
+    if run.study is not None:
+        yield from _judged_again(run, run.study)
+    if "claims" in run.tables:
+        yield from _queries(run)
+        yield from _copied(run)
+    elif not run.failed and "claims" not in run.damaged:
+        found = "the table is missing"
+        yield Check(CLAIMS, table_file("claims"), "there are claims", passed=False, found=found)
+
+
+def _judged_again(run: Opened, study: Study) -> Iterator[Check]:
+    """Each judged table, from the measured tables and the judged ones before it."""
+    if run.damaged:
+        found = f"the table {run.damaged[0]} is damaged"
+        what = "the claims follow from the tables"
+        yield Check(CLAIMS, table_file("claims"), what, passed=None, found=found)
+        return
+    tables = {name: table for name, table in run.tables.items() if name not in JUDGED}
+    alpha, draws, seed = study.evidence.alpha, study.evidence.draws, study.seed
+    what = "it follows from the tables"
+    if "control_results" in run.tables:
+        yield remade(
+            run, "control_results", what,
+            lambda: judge_controls(tables, alpha=alpha, seed=seed, draws=draws), CLAIMS,
+        )  # fmt: skip
+        tables["control_results"] = run.tables["control_results"]
+    if "design" in run.tables:
+        yield remade(
+            run, "design", what, lambda: design_table(tables, alpha=alpha, draws=draws), CLAIMS
+        )
+    if "gates" in run.tables:
+        yield remade(run, "gates", what, lambda: judge_gates(tables), CLAIMS)
+        tables["gates"] = run.tables["gates"]
+    named = _named(run)
+    if named is None:
+        found = "the manifest does not say which hypotheses were named"
+        yield Check(CLAIMS, table_file("claims"), what, passed=None, found=found)
+        return
+    if "hypotheses" in run.tables or named:
+        if "hypotheses" not in run.tables:
+            found = "the table is missing"
+            yield Check(CLAIMS, table_file("hypotheses"), what, passed=False, found=found)
+        else:
+            yield remade(run, "hypotheses", what, lambda: hypotheses_table(named), CLAIMS)
+    if "claims" in run.tables:
+        yield remade(
+            run, "claims", what,
+            lambda: make_claims(tables, alpha=alpha, seed=seed, draws=draws, hypotheses=named),
+            CLAIMS,
+        )  # fmt: skip
+
+
+def _named(run: Opened) -> Sequence[Named] | None:
+    """The hypotheses as they stood when the run began; None where that is not known."""
+    manifest = run.manifest or {}
+    if not isinstance(manifest.get("hypotheses"), list):
+        return None if "hypotheses" in run.tables else ()
+    found: list[Named] = []
+    for entry in run.listed("hypotheses"):
+        told = cast("dict[str, object]", entry) if isinstance(entry, dict) else {}
+        try:
+            hypothesis = Hypothesis.model_validate(told["hypothesis"])
+        except (KeyError, ValueError):
+            return None
+        registered, asked = told.get("registered") is True, told.get("asked") is not False
+        found.append(Named(hypothesis, registered, str(told.get("basis", "")), asked=asked))
+    return tuple(found)
+
+
+def _queries(run: Opened) -> Iterator[Check]:
+    """The query of each claim, run on the tables."""
+    claims = run.tables["claims"]
+    context = pl.SQLContext(dict(run.tables), eager=True)
+    wrong: list[str] = []
+    for row in claims.iter_rows(named=True):
+        try:
+            given = context.execute(row["query"]).item()
+        except (pl.exceptions.PolarsError, ValueError) as cause:
+            said = str(cause).partition("\n")[0]
+            wrong.append(f"{row['id']}: its query cannot be run ({said})")
+            continue
+        if not same_number(given, row["estimate"]):
+            wrong.append(f"{row['id']}: {row['estimate']} is stated, {given} follows")
+    what = f"the query of each of {claims.height} claims gives its estimate"
+    more = f" (and {len(wrong) - 1} more)" if len(wrong) > 1 else ""
+    said = f"{wrong[0]}{more}" if wrong else ""
+    yield from holds(CLAIMS, table_file("claims"), what, not wrong, said)
+
+
+def same_number(one: object, other: object) -> bool:
+    """Whether two numbers agree; None agrees with None alone."""
+    if isinstance(one, int | float) and isinstance(other, int | float):
+        return abs(one - other) <= AGREES * max(1.0, abs(one), abs(other))
+    return one is None and other is None
+
+
+def _copied(run: Opened) -> Iterator[Check]:
+    """What repeats the claims says the same."""
+    claims = run.tables["claims"]
+    path = run.path / CLAIMS_FILE
+    if path.is_file():
+        same = path.read_bytes() == canonical(claims.to_dicts()).encode()
+        what = "it says what the table claims says"
+        yield from holds(CLAIMS, CLAIMS_FILE, what, same, "it says something else")
+    elif not run.failed:
+        found = "the file is missing"
+        yield Check(CLAIMS, CLAIMS_FILE, "the claims are there as JSON", passed=False, found=found)
+    if (run.path / REPORT).is_file():
+        found = _report(run, run.path / REPORT, claims)
+        what = "the report has the numbers of the tables"
+        yield from holds(CLAIMS, REPORT, what, not found, found)
+
+
+def _report(run: Opened, path: Path, claims: pl.DataFrame) -> str:
+    """What of the report is not of this run, in words; empty for nothing."""
+    try:
+        value: object = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as cause:
+        return f"it is not JSON ({cause})"
+    report = cast("dict[str, object]", value) if isinstance(value, dict) else {}
+    if (run.path / MANIFEST).is_file() and report.get("manifest_sha256") != sha256_file(
+        run.path / MANIFEST
+    ):
+        return "it was made from another manifest"
+    return _report_numbers(run, report, claims)
+
+
+def _report_numbers(run: Opened, report: Mapping[str, object], claims: pl.DataFrame) -> str:
+    """The first number of a report that is not that of the tables, in words; empty for none."""
+    stated = {str(entry.get("id")): entry for entry in _entries(report.get("claims"))}
+    for row in claims.iter_rows(named=True):
+        entry = stated.pop(row["id"], None)
+        if entry is None:
+            return f"the claim {row['id']} is missing"
+        for field, own in row.items():
+            if field in entry and entry[field] != own:
+                return f"{row['id']}: {field} is {entry[field]!r}, in the table {own!r}"
+    if stated:
+        return f"the claim {next(iter(stated))} is not in the table"
+    tables = report.get("tables")
+    for name, rows in (
+        cast("dict[str, object]", tables) if isinstance(tables, dict) else {}
+    ).items():
+        if name in run.tables and rows != run.tables[name].height:
+            return f"{name} has {rows} rows, in the run {run.tables[name].height}"
+    return ""
+
+
+def _entries(value: object) -> list[Mapping[str, object]]:
+    listed = cast("list[object]", value) if isinstance(value, list) else []
+    return [cast("dict[str, object]", entry) for entry in listed if isinstance(entry, dict)]
