@@ -144,3 +144,16 @@ def test_leaving_out_scenarios_equals_trying_every_one() -> None:
     assert 10 < len(alone - few) < 140
     tables = {"norms": norms(sites), "prompts": synthetic.prompts()}
     assert norm_columns(tables)["game"].degenerate == few | alone
+
+
+def test_pushes_are_judged_as_sizes_are() -> None:
+    """A component that pushes in one scenario alone, and one that never does."""
+    alone = np.where(np.arange(len(NAMES)) < 4, np.linspace(1.0, 2.0, len(NAMES)), 0.0)
+    sites = sizes(L2_mlp=alone, L3_mlp=np.zeros(len(NAMES)))
+    table = norms(sites).rename({"norm": "projection"})
+    tables = {"projections": table, "prompts": synthetic.prompts()}
+    row = gate(tables, "degenerate correlations", "projections game")
+    assert (row["passed"], row["measured"]) == (False, 2.0)
+    assert "2 of 6 components (L2.mlp, L3.mlp)" in str(row["advice"])
+    assert gate(tables, "dead sites", "projections game")["passed"] is False
+    assert gate(tables, "duplicates", "projections game")["passed"] is True

@@ -3,12 +3,13 @@
 A correlation with a column that does not vary is *undefined*: it is null, never 0. One with a
 column of fewer than four values, or that varies in one scenario alone, is *degenerate*: |r| is 1
 or nothing, and Fisher's z infinite. Two gates, each on a table of correlations
-(``interactions AGENT``) and on what they are computed from (``norms AGENT``):
+(``interactions AGENT``) and on what they are computed from (``norms AGENT``,
+``projections AGENT``):
 
     undefined values        numbers where the correlation has no value; exact zeros of unrounded
                             Pearson correlations are such numbers
     degenerate correlations correlations with |r| > 0.999 or with a degenerate component;
-                            of norms: degenerate components
+                            of norms and projections: degenerate components
 
 Both count, and nothing may be counted: what is undefined or degenerate is left out of every
 comparison of correlations.
@@ -25,6 +26,7 @@ from numpy.typing import NDArray
 
 from moralscope.evidence.gates.channels import named
 from moralscope.evidence.gates.gate import Gate
+from moralscope.evidence.gates.sites import WRITES
 from moralscope.evidence.statistics.correlations import MAX_CORRELATION, degenerate
 from moralscope.evidence.units import Tables, Units, matrix
 
@@ -58,7 +60,9 @@ def judge_interactions(tables: Tables) -> Iterator[Gate]:
     """Both gates for the ``norms`` and the ``interactions`` of every agent."""
     columns = norm_columns(tables)
     for agent, found in columns.items():
-        yield _of_norms(agent, found)
+        yield _of_writes(f"norms {agent}", found)
+    for agent, found in norm_columns(tables, "projections").items():
+        yield _of_writes(f"projections {agent}", found)
     if "interactions" in tables:
         pairs = tables["interactions"].filter(
             (pl.col("site_a") != pl.col("site_b")) & pl.col("measure").str.contains(CORRELATION)
@@ -69,17 +73,22 @@ def judge_interactions(tables: Tables) -> Iterator[Gate]:
             yield _degenerate(str(agent), rows, known)
 
 
-def norm_columns(tables: Tables) -> dict[str, Columns]:
-    """For every agent with ``norms``, the components whose correlations mean nothing."""
-    if "norms" not in tables:
+def norm_columns(tables: Tables, table: str = "norms") -> dict[str, Columns]:
+    """For every agent with ``norms``, the components whose correlations mean nothing.
+
+    Args:
+        tables: result tables.
+        table: ``norms``, or ``projections`` for those of pushes.
+    """
+    if table not in tables:
         return {}
-    norms = tables["norms"]
+    rows_of = tables[table]
     places: dict[str, str] = {}
     if "prompts" in tables:
         places = dict(tables["prompts"].select("prompt", "scenario").iter_rows())
     return {
-        str(agent): _columns(matrix(rows, "prompt", "site", "norm"), places)
-        for (agent,), rows in norms.group_by("agent", maintain_order=True)
+        str(agent): _columns(matrix(rows, "prompt", "site", WRITES[table]), places)
+        for (agent,), rows in rows_of.group_by("agent", maintain_order=True)
     }
 
 
@@ -115,16 +124,16 @@ def _in_one_scenario(units: Units, places: Mapping[str, str]) -> NDArray[np.bool
     return found
 
 
-def _of_norms(agent: str, found: Columns) -> Gate:
+def _of_writes(subject: str, found: Columns) -> Gate:
     sites = sorted(found.degenerate)
     advice = (
-        f"All {found.total} components take four sizes or more, in more than one scenario."
+        f"All {found.total} components take four values or more, in more than one scenario."
         if not sites
         else f"{len(sites)} of {found.total} components ({named(sites)}) take fewer than four "
-        "different sizes, or vary in one scenario alone, so their correlations are undefined or "
+        "different values, or vary in one scenario alone, so their correlations are undefined or "
         "set by single prompts; none may be named. Leave them out, and measure in float32."
     )
-    return Gate(DEGENERATE, f"norms {agent}", float(len(sites)), 0.0, not sites, advice)
+    return Gate(DEGENERATE, subject, float(len(sites)), 0.0, not sites, advice)
 
 
 def _undefined(agent: str, rows: pl.DataFrame, columns: Columns) -> Gate:

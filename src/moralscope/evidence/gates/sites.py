@@ -1,7 +1,8 @@
 """Are the sites of a sweep separate and resolved? Gates on what was measured site by site.
 
 One subject per attribution (``attribution AGENT``), per sweep (``patching SOURCE>TARGET``), and for
-the sizes of writes and the attention of heads (``norms AGENT``, ``attention AGENT``).
+what components write and the attention of heads (``norms AGENT``, ``projections AGENT``,
+``attention AGENT``).
 *Duplicates* compares the result vectors over prompts, last digits apart, and reports the number of
 distinct sites; *dead sites* counts those that are exactly zero on every prompt; *resolution* counts
 those that vary by no more than rounding (not judged of attention, whose masses are shares of 1).
@@ -30,6 +31,9 @@ Row = dict[str, object]
 
 SITE_GATES = ("duplicates", "dead sites", "resolution")
 """The gates that concern single sites of a sweep."""
+
+WRITES = {"norms": "norm", "projections": "projection"}
+"""Tables of what components write, and the column of the number."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,11 +130,12 @@ def patching_results(tables: Tables, name: str, target: str, rows: pl.DataFrame)
     )
 
 
-def norms_results(norms: pl.DataFrame, agent: str) -> SiteResults:
-    """The sizes of one agent's writes, which are measured in float32 whatever its weights are."""
-    found = matrix(norms.filter(pl.col("agent") == agent), "prompt", "site", "norm")
+def writes_results(tables: Tables, table: str, agent: str) -> SiteResults:
+    """One agent's writes, which are measured in float32 whatever its weights are."""
+    own = tables[table].filter(pl.col("agent") == agent)
+    found = matrix(own, "prompt", "site", WRITES[table])
     bits = MANTISSA_BITS["float32"]
-    return SiteResults(f"norms {agent}", bits, found.columns, found.values, found.values)
+    return SiteResults(f"{table} {agent}", bits, found.columns, found.values, found.values)
 
 
 def attention_results(attention: pl.DataFrame, agent: str) -> SiteResults:
@@ -176,20 +181,25 @@ def faults(results: SiteResults) -> SiteFaults:
 
 def judge_sites(tables: Tables) -> Iterator[Row]:
     """Rows of the gates table for everything that was measured site by site."""
-    if "attribution" in tables:
-        for agent in tables["attribution"].get_column("agent").unique(maintain_order=True):
-            yield from _judge(attribution_results(tables, agent))
+    for agent in _agents(tables, "attribution"):
+        yield from _judge(attribution_results(tables, agent))
     if "patching" in tables:
         for source, target, positions, write, rows in sweeps(tables["patching"]):
             name = sweep_name(source, target, positions, write)
             if rows.filter(pl.col("site") != "all").height:
                 yield from _judge(patching_results(tables, name, target, rows))
-    if "norms" in tables:
-        for agent in tables["norms"].get_column("agent").unique(maintain_order=True):
-            yield from _judge(norms_results(tables["norms"], agent))
-    if "attention" in tables:
-        for agent in tables["attention"].get_column("agent").unique(maintain_order=True):
-            yield from _judge_copies(attention_results(tables["attention"], agent))
+    for table in WRITES:
+        for agent in _agents(tables, table):
+            yield from _judge(writes_results(tables, table, agent))
+    for agent in _agents(tables, "attention"):
+        yield from _judge_copies(attention_results(tables["attention"], agent))
+
+
+def _agents(tables: Tables, table: str) -> list[str]:
+    """Who has rows in a table, in order of appearance; nobody where it is not there."""
+    if table not in tables:
+        return []
+    return tables[table].get_column("agent").unique(maintain_order=True).to_list()
 
 
 def _judge(results: SiteResults) -> Iterator[Row]:
