@@ -19,8 +19,11 @@ import polars as pl
 
 from moralscope.core.errors import ConfigError
 from moralscope.core.tables import from_rows
+from moralscope.evidence.findings.attention import attention_findings
+from moralscope.evidence.findings.attention_uses import attention_use_findings
 from moralscope.evidence.findings.attribution import attribution_findings
 from moralscope.evidence.findings.behaviour import behaviour_findings
+from moralscope.evidence.findings.cascade import cascade_findings
 from moralscope.evidence.findings.contrasts import contrast_claims
 from moralscope.evidence.findings.learned import learned_findings
 from moralscope.evidence.findings.patching import patching_findings
@@ -100,6 +103,8 @@ FINDERS: Mapping[str, Callable[[Setting], Iterable[Finding]]] = {
     "patching": patching_findings,
     "attribution": attribution_findings,
     "wiring": wiring_findings,
+    "attention": attention_findings,
+    "attention uses": attention_use_findings,
 }
 """What is looked for, in the order of the claims."""
 

@@ -91,3 +91,37 @@ def test_one_prompt_says_nothing_of_change() -> None:
     first = norms(drawn())["norms"].filter(pl.col("prompt") == "p0")
     found = judge_gates({"norms": first}).filter(pl.col("gate") == "dead channel")
     assert found.get_column("passed").to_list() == [True]
+
+
+def with_tokens(**changed: int) -> pl.DataFrame:
+    """Six tokens of each category on every prompt, but as many as told of payoffs on some."""
+    return attention().with_columns(
+        tokens=pl.when(pl.col("category") == "payoffs")
+        .then(pl.col("prompt").replace_strict(changed, default=6, return_dtype=pl.Int64))
+        .otherwise(6)
+    )
+
+
+def test_a_category_has_to_be_found_on_every_prompt_that_names_it() -> None:
+    assert gate({"attention": with_tokens()}, "dead channel", "game")["passed"] is True
+    row = gate({"attention": with_tokens(p3=0, p11=0)}, "dead channel", "game")
+    assert (row["measured"], row["passed"]) == (1.0, False)
+    assert row["advice"] == (
+        "payoffs has no token on 2 of 12 prompts that name it (p11, p3): a span that was not found "
+        "there, not a finding. Check the spans of these prompts."
+    )
+
+
+def test_a_category_has_to_fire_on_every_prompt_that_has_it() -> None:
+    blind = (pl.col("prompt") == "p3") & (pl.col("category") == "labels")
+    rows = with_tokens().with_columns(mass=pl.when(blind).then(0.0).otherwise("mass"))
+    row = gate({"attention": rows}, "dead channel", "game")
+    assert (row["measured"], row["passed"]) == (1.0, False)
+    assert "labels gets no attention on 1 of 12 prompts that name it (p3)" in str(row["advice"])
+    # Where it is not told how many tokens there are, a prompt may be without the category.
+    assert gate({"attention": rows.drop("tokens")}, "dead channel", "game")["passed"] is True
+
+
+def test_what_is_left_of_a_prompt_may_be_nothing() -> None:
+    rows = with_tokens(p3=0).with_columns(category=pl.col("category").replace("payoffs", "rest"))
+    assert gate({"attention": rows}, "dead channel", "game")["passed"] is True

@@ -1,8 +1,10 @@
 """Did every channel ever fire? Attention categories and columns that are the same everywhere.
 
 A category of attention that is exactly zero in every row is a span that was never found, not a head
-that looks away. A component whose size is the same on every prompt, to the last bit, was not
-measured prompt by prompt. Neither is a finding.
+that looks away. So is one that a prompt names and of which no token was found there, or to which no
+head gives anything on that prompt: a category has to fire on every prompt that has it. A component
+whose size is the same on every prompt, to the last bit, was not measured prompt by prompt. None of
+these is a finding.
 """
 
 from __future__ import annotations
@@ -24,8 +26,8 @@ def judge_channels(tables: Tables) -> Iterator[Gate]:
     if "attention" in tables:
         peaks = (
             tables["attention"]
-            .group_by("agent", "category", maintain_order=True)
-            .agg(pl.col("mass").max())
+            .group_by("agent", "prompt", "category", maintain_order=True)
+            .agg(pl.col("mass").max(), pl.col("tokens").min())
         )
         for (agent,), found in peaks.group_by("agent", maintain_order=True):
             yield _attention(str(agent), found)
@@ -40,16 +42,46 @@ def judge_channels(tables: Tables) -> Iterator[Gate]:
 
 
 def _attention(agent: str, found: pl.DataFrame) -> Gate:
-    silent: list[str] = found.filter(pl.col("mass") == 0.0).get_column("category").to_list()
+    """``found``: the largest mass and the number of tokens, by prompt and category."""
+    whole = found.group_by("category", maintain_order=True).agg(pl.col("mass").max())
+    silent: list[str] = whole.filter(pl.col("mass") == 0.0).get_column("category").to_list()
+    missed = _missed(found.filter(~pl.col("category").is_in(silent)))
     advice = (
-        f"All {found.height} attention categories receive attention somewhere "
-        f"({', '.join(found.get_column('category').to_list())})."
-        if not silent
-        else f"No head ever attends to {', '.join(silent)}: a span that was not found, not a "
-        f"finding ({len(silent)} of {found.height} categories are exactly zero in every row, none "
-        "may be). Check the spans of the prompts."
+        f"All {whole.height} attention categories receive attention somewhere "
+        f"({', '.join(whole.get_column('category').to_list())})."
     )
-    return Gate(GATE, agent, float(len(silent)), 0.0, not silent, advice)
+    if silent:
+        advice = (
+            f"No head ever attends to {', '.join(silent)}: a span that was not found, not a "
+            f"finding ({len(silent)} of {whole.height} categories are exactly zero in every row, "
+            "none may be). Check the spans of the prompts."
+        )
+    elif missed:
+        advice = (
+            f"{'; '.join(words for _, words in missed)}: a span that was not found there, not a "
+            "finding. Check the spans of these prompts."
+        )
+    failing = [*silent, *(category for category, _ in missed)]
+    return Gate(GATE, agent, float(len(failing)), 0.0, not failing, advice)
+
+
+def _missed(found: pl.DataFrame) -> list[tuple[str, str]]:
+    """Categories that do not fire on a prompt that has them, each with what is wrong in words.
+
+    Only where the number of their tokens is recorded: without it a zero may mean that the prompt
+    does not have the category.
+    """
+    told = found.filter(pl.col("tokens").is_not_null() & (pl.col("category") != "rest"))
+    missed: list[tuple[str, str]] = []
+    for (category,), part in told.group_by("category", maintain_order=True):
+        absent = part.filter(pl.col("tokens") == 0)
+        unseen = part.filter((pl.col("tokens") > 0) & (pl.col("mass") == 0.0))
+        for rows, words in ((absent, "has no token on"), (unseen, "gets no attention on")):
+            if rows.height:
+                prompts = named(rows.get_column("prompt").to_list())
+                where = f"{rows.height} of {part.height} prompts that name it ({prompts})"
+                missed.append((str(category), f"{category} {words} {where}"))
+    return missed
 
 
 def _norms(agent: str, found: pl.DataFrame) -> Gate:
