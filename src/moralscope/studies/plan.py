@@ -37,8 +37,10 @@ from moralscope.studies.planning.measuring import (
 )
 from moralscope.studies.planning.mechanisms import add_mechanisms
 from moralscope.studies.planning.planner import Planner, Task, threads, versions
+from moralscope.studies.planning.targeted import add_keeping, add_targets
 from moralscope.studies.registration import check_answerable, named_hypotheses, named_inputs
 from moralscope.studies.steps import judging, measuring
+from moralscope.studies.steps.context import TRAIN
 from moralscope.studies.study import Study, compared, known_training, training_config
 
 __all__ = ["Plan", "Task", "make_plan", "plan_digest", "threads", "versions"]
@@ -91,8 +93,13 @@ def make_plan(study: Study, out: Path | None = None) -> Plan:
         measuring.ask,
     )
     replicated = add_replicas(plan)
-    trained = [add_training(plan, name) for name in study.agents if training_config(study, name)]
+    whole = [name for name, entry in study.agents.items() if not entry.in_parts]
+    trained = [add_training(plan, name) for name in whole if training_config(study, name)]
     everyone = {name: plan.agent_inputs(name) for name in study.agents}
+    # Parts are chosen by what was found inside, and trained before anybody is asked.
+    looked = add_mechanisms(plan, everyone) if study.targeted else []
+    targets = add_targets(plan)
+    trained += [name for name in targets if name.startswith(TRAIN)]
     tables = [asked, *trained]
     tables.append(
         plan.add(
@@ -107,7 +114,9 @@ def make_plan(study: Study, out: Path | None = None) -> Plan:
         pairs = {"pairs": [asdict(pair) for pair in compared(study)]}
         tables.append(plan.add("comparisons", ("core", "compare"), pairs, (), measuring.compare))
     tables += [add_decisions(plan, name, [asked, *trained]) for name in study.agents]
-    tables += add_mechanisms(plan, everyone)
+    tables += looked or add_mechanisms(plan, everyone)
+    tables += [name for name in targets if not name.startswith(TRAIN)]
+    tables += add_keeping(plan, tables)
     tables += add_questioning(plan, everyone, [asked, *trained])
     configs = {name: known_training(study, name) for name in study.agents}
     settings = {n: None if c is None else c.model_dump(mode="json") for n, c in configs.items()}

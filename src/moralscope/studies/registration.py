@@ -35,7 +35,7 @@ from moralscope.models.loading import ModelSource
 from moralscope.studies.catalogue import asked_prompts
 from moralscope.studies.estimating.shape import shape_of
 from moralscope.studies.expectations import check_asked, check_hypotheses, check_places
-from moralscope.studies.study import Study, base_name, measures, trained_for
+from moralscope.studies.study import Study, base_name, label_of, measures
 
 MEASURES: Mapping[str, tuple[str, ...]] = {
     "decisions": ("decide", "answer", "affect", "replicate"),
@@ -115,7 +115,7 @@ def data_of(study: Study, hypothesis: Hypothesis, data: Mapping[str, str]) -> di
     base, which other studies share, only where it is about nobody else.
     """
     named = [*hypothesis.agents]
-    named += [a for a in study.agents if trained_for(study, a) in hypothesis.rewards]
+    named += [a for a in study.agents if label_of(study, a) in hypothesis.rewards]
     trained = [name for name in named if name != base_name(study)]
     about = set(trained or named)
     tables = [*(hypothesis.tables or ()), *hypothesis.form.tables]

@@ -22,6 +22,7 @@ from moralscope.evidence.pairs import Pair
 from moralscope.games import MIRRORED, WORDINGS, reward_phases
 from moralscope.studies.choices.agents import AgentEntry, Settings, expanded
 from moralscope.studies.choices.controls import ControlChoice
+from moralscope.studies.choices.derived import CourseChoice, TargetedChoice, with_derived
 from moralscope.studies.choices.evaluation import EvaluationChoice
 from moralscope.studies.choices.evidence import EvidenceChoice
 from moralscope.studies.choices.mechanisms import MechanismChoice
@@ -47,6 +48,8 @@ class Study(Frozen):
         comparisons: by name, the two that are compared: agents, or entries with ``seeds``. What is
             said about two agents is said about these, about each agent and the base, and about
             agents that differ in their seed alone; with none, about every two agents.
+        course: look at trainings on their way, see ``CourseChoice``.
+        targeted: repeat trainings in parts of the model alone, see ``TargetedChoice``.
         training: settings common to all agents trained here.
         prompts, evaluation, mechanisms, controls, evidence: see their types.
         hypotheses: what is expected, named before anything is measured (``registration``).
@@ -60,6 +63,8 @@ class Study(Frozen):
     max_nodes: Annotated[int, Field(ge=64)] = 2048
     agents: Annotated[dict[str, AgentEntry], Field(min_length=1)]
     comparisons: dict[str, tuple[str, str]] = Field(default_factory=dict[str, tuple[str, str]])
+    course: CourseChoice | None = None
+    targeted: TargetedChoice | None = None
     training: Settings = Field(default_factory=dict[str, object])
     prompts: PromptChoice = PromptChoice()
     evaluation: EvaluationChoice = EvaluationChoice()
@@ -81,6 +86,8 @@ class Study(Frozen):
 
     @model_validator(mode="after")
     def _consistent(self) -> Study:
+        # Frozen for everybody else; a study is not in use before it is validated.
+        object.__setattr__(self, "agents", with_derived(self.agents, self.course, self.targeted))
         bases = [n for n, a in self.agents.items() if _is_base(a)]
         if len(bases) != 1:
             raise ConfigError(
@@ -188,6 +195,24 @@ def trained_for(study: Study, name: str) -> str | None:
         ) from error
 
 
+def seed_of(study: Study, name: str) -> int:
+    """The training seed of an agent that is trained here."""
+    seed = study.agents[name].seed
+    return study.seed if seed is None else seed
+
+
+def inside(study: Study) -> tuple[str, ...]:
+    """The agents that are looked inside: all with weights but those trained in parts."""
+    made = {name: study.agents[name].derived for name in models_of(study)}
+    return tuple(name for name, of in made.items() if of is None or of.by is None)
+
+
+def label_of(study: Study, name: str) -> str | None:
+    """An agent's reward as tables name it: that of its training, and which part or state of it."""
+    reward, derived = trained_for(study, name), study.agents[name].derived
+    return reward if reward is None or derived is None else f"{reward} {derived.label}"
+
+
 def training_config(study: Study, name: str) -> TrainingConfig | None:
     """The resolved training of an agent; None for one that is not trained here.
 
@@ -196,9 +221,9 @@ def training_config(study: Study, name: str) -> TrainingConfig | None:
     """
     agent = study.agents[name]
     reward = trained_for(study, name)
-    if reward is None or agent.adapter is not None or agent.checkpoint is not None:
+    if not agent.trained_here:
         check_opponent(agent.opponent)
-    if reward is None or agent.adapter is not None or agent.checkpoint is not None:
+    if not agent.trained_here:
         return None
     settings: dict[str, object] = {
         "words": list(study.prompts.words),
@@ -206,7 +231,7 @@ def training_config(study: Study, name: str) -> TrainingConfig | None:
         **agent.training,
         "reward": reward,
         "opponent": agent.opponent,
-        "seed": study.seed if agent.seed is None else agent.seed,
+        "seed": seed_of(study, name),
     }
     config = validate(TrainingConfig, settings, f"the training of agent {name!r}")
     check_opponent(config.opponent, training_game(config))
@@ -232,8 +257,9 @@ def known_training(study: Study, name: str) -> TrainingConfig | None:
         ConfigError: an unknown reward, opponent or setting.
         AgentError: the folder's record of its training is damaged.
     """
+    derived = study.agents[name].derived
     if study.agents[name].adapter is None:
-        return training_config(study, name)
+        return training_config(study, name if derived is None else derived.of)
     folder = loaded_adapters(study).get(name)
     if folder is None or not study.prompts.table_orders or not (folder / SETTINGS).is_file():
         return None
@@ -251,7 +277,7 @@ def agent_spec(study: Study, name: str, adapter: Path | None = None) -> AgentSpe
         base=study.model,
         adapter=str(adapter) if adapter is not None else agent.adapter,
         checkpoint=agent.checkpoint,
-        reward=trained_for(study, name),
+        reward=label_of(study, name),
         opponent=None if agent.reward is None else agent.opponent,
         training_seed=seed,
     )
@@ -266,20 +292,20 @@ def patched_pairs(study: Study) -> tuple[tuple[str, str], ...]:
     base = base_name(study)
     named = [p.agents for p in compared(study) if p.kind == "named" and p.tested]
     both = [pair for a, b in named if study.comparisons for pair in ((a, b), (b, a))]
-    return (*((base, name) for name in models_of(study) if name != base), *both)
+    return (*((base, name) for name in inside(study) if name != base), *both)
 
 
 def compared(study: Study) -> tuple[Pair, ...]:
     """The pairs of agents that the study compares, see ``evidence.pairs``."""
-    entries = {name: study.agents[name] for name in models_of(study)}
-    rewards = {name: trained_for(study, name) for name in entries}
+    entries = {name: study.agents[name] for name in inside(study)}
+    rewards = {name: label_of(study, name) for name in entries}
     return compared_pairs(study.comparisons, entries, rewards, base_name(study))
 
 
 def measures(study: Study) -> Measures:
     """What a study measures, as far as hypotheses can ask for it."""
     return Measures(
-        rewards={name: trained_for(study, name) for name in models_of(study)},
+        rewards={name: label_of(study, name) for name in models_of(study)},
         base=base_name(study),
         scripted=[name for name, agent in study.agents.items() if agent.policy is not None],
         pairs=patched_pairs(study) if "patching" in study.mechanisms.methods else (),

@@ -13,6 +13,26 @@ from moralscope.core.errors import ConfigError
 Settings = dict[str, object]
 
 
+class Derived(Frozen):
+    """What an agent was made of, see ``choices.derived``.
+
+    Attributes:
+        of: the agent whose training it is an earlier state or a repetition of.
+        step: the state after this optimiser step.
+        by, budget: how many sub-layers alone are trained, and how they are chosen.
+    """
+
+    of: str
+    step: int | None = None
+    by: str | None = None
+    budget: int | None = None
+
+    @property
+    def label(self) -> str:
+        """What sets its reward apart from that of the whole training."""
+        return f"until step {self.step}" if self.step else f"in {self.budget} by {self.by}"
+
+
 class AgentEntry(Frozen):
     """One agent of a study: trained here, loaded from somewhere, scripted, or the base itself.
 
@@ -23,6 +43,7 @@ class AgentEntry(Frozen):
         seeds: as many agents as these, which differ in their seed alone; ``5`` for 0 to 4. Each is
             called by the entry's name and its seed (``utilitarian-0``).
         group: the entry that an agent came from; written by ``seeds``.
+        derived: what it was made of; written by ``course`` and ``targeted``.
         adapter, checkpoint: load it instead of training it.
         policy: a scripted strategy, by the name or expression of a memory-one opponent: it has
             exact probabilities and nothing inside.
@@ -33,10 +54,23 @@ class AgentEntry(Frozen):
     opponent: str = "tit-for-tat"
     seed: Annotated[int, Field(ge=0)] | None = None
     group: str | None = None
+    derived: Derived | None = None
     adapter: str | None = None
     checkpoint: str | None = None
     policy: str | None = None
     training: Settings = Field(default_factory=dict[str, object])
+
+    @property
+    def in_parts(self) -> bool:
+        """Whether it is trained in parts of the model alone."""
+        return self.derived is not None and self.derived.by is not None
+
+    @property
+    def trained_here(self) -> bool:
+        """Whether a training of this study makes it."""
+        loaded = self.adapter is not None or self.checkpoint is not None
+        snapshot = self.derived is not None and self.derived.step is not None
+        return self.reward is not None and not loaded and not snapshot
 
 
 def expanded(agents: Mapping[str, object]) -> dict[str, object]:

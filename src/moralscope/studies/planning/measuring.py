@@ -30,8 +30,8 @@ def add_replicas(plan: Planner) -> list[str]:
     return [plan.add(f"replicate-{base}", what, inputs, (), controls.replicate)]
 
 
-def add_training(plan: Planner, name: str) -> str:
-    """One agent's training."""
+def add_training(plan: Planner, name: str, needs: Sequence[str] = ()) -> str:
+    """One agent's training; ``needs`` are stages that decide what is trained."""
     config = training_config(plan.study, name)
     inputs: dict[str, object] = {
         "agent": name,
@@ -42,12 +42,12 @@ def add_training(plan: Planner, name: str) -> str:
     frozen = None if config is None else frozen_digest(config)
     if frozen is not None:
         inputs["opponent"] = frozen  # a folder can be trained anew under its old name
-    return plan.add(f"{TRAIN}{name}", ("training", "train"), inputs, (), measuring.train(name))
+    return plan.add(f"{TRAIN}{name}", ("training", "train"), inputs, needs, measuring.train(name))
 
 
 def add_decisions(plan: Planner, name: str, needs: Sequence[str]) -> str:
     """One agent's decisions on every prompt."""
-    own = [n for n in needs if not n.startswith(TRAIN) or n == f"{TRAIN}{name}"]
+    own = [n for n in needs if not n.startswith(TRAIN)] + plan.trained(name)
     if plan.study.agents[name].policy is not None:
         inputs, package = plan.agent_inputs(name), "behaviour"
     else:
@@ -65,7 +65,7 @@ def add_questioning(
     base = base_name(study)
     told = {"answers", "answer_tokens", "conversation_tokens"}
     for name in models_of(study):
-        own = [n for n in needs if not n.startswith(TRAIN) or n == f"{TRAIN}{name}"]
+        own = [n for n in needs if not n.startswith(TRAIN)] + plan.trained(name)
         if wanted.wants("answers"):
             inputs = {**common, **agents[name], **wanted.model_dump(mode="json", include=told)}
             step = evaluation.answer(name)

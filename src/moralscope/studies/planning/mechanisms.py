@@ -13,7 +13,7 @@ from moralscope.studies.choices.mechanisms import Method
 from moralscope.studies.planning.planner import Inputs, Planner
 from moralscope.studies.steps import controls, mechanisms
 from moralscope.studies.steps.context import Step
-from moralscope.studies.study import Study, base_name, models_of, patched_pairs
+from moralscope.studies.study import Study, base_name, inside, patched_pairs
 
 _READING: tuple[Method, ...] = ("lens", "attribution", "attribution_change")
 """Methods that look at one agent at a time."""
@@ -45,7 +45,7 @@ def add_reading(plan: Planner, agents: Agents) -> list[str]:
     reading = [m for m in _READING if m in study.mechanisms.methods]
     base = base_name(study)
     added: list[str] = []
-    for name in models_of(study) if reading else ():
+    for name in inside(study) if reading else ():
         inputs = {**common_inputs(plan), **agents[name], "methods": reading}
         if "attribution_change" in reading:
             inputs["base"] = agents[base]

@@ -48,12 +48,14 @@ class Planner:
 
     Attributes:
         study: what is planned.
+        source: the base model's files.
         tasks: those added so far, by name, in order.
         compute: inputs of every stage that asks a model.
     """
 
     def __init__(self, study: Study, source: ModelSource) -> None:
         self.study = study
+        self.source = source
         self.tasks: dict[str, Task] = {}
         self.common: dict[str, object] = {"versions": versions()}
         self.compute: dict[str, object] = {
@@ -91,5 +93,7 @@ class Planner:
         return {"agent": name, "entry": entry.model_dump(mode="json"), "weights": weights}
 
     def trained(self, *names: str) -> list[str]:
-        """The training stages of these agents, as far as they are trained here."""
-        return [stage for name in names if (stage := f"{TRAIN}{name}") in self.tasks]
+        """The training stages that make these agents, as far as they are trained here."""
+        made = [(self.study.agents[name].derived, name) for name in names]
+        whole = [name if d is None or d.step is None else d.of for d, name in made]
+        return [stage for name in dict.fromkeys(whole) if (stage := f"{TRAIN}{name}") in self.tasks]

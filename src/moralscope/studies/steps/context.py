@@ -17,6 +17,7 @@ from moralscope.core.progress import Progress
 from moralscope.core.schemas import SCHEMAS
 from moralscope.core.tables import conform, read_table
 from moralscope.studies.workbench import Workbench
+from moralscope.training.loop import KEPT_FOLDER
 
 TRAIN = "train-"
 
@@ -41,12 +42,18 @@ class Context:
 
     @property
     def trained(self) -> dict[str, Path]:
-        """Adapter folders of the agents trained here, by agent."""
-        return {
+        """Adapter folders of the agents trained here, by agent; earlier states among them."""
+        whole = {
             name.removeprefix(TRAIN): folder
             for name, folder in self.needs.items()
             if name.startswith(TRAIN)
         }
+        earlier = {
+            name: whole[made.of] / KEPT_FOLDER / f"step-{made.step:08d}"
+            for name, entry in self.bench.study.agents.items()
+            if (made := entry.derived) is not None and made.step is not None and made.of in whole
+        }
+        return {**whole, **earlier}
 
 
 Step = Callable[[Context], None]

@@ -20,6 +20,7 @@ from moralscope.core.tables import from_rows, read_table, write_table
 from moralscope.models.tables import agents_table, decisions_table, prompts_table
 from moralscope.studies.catalogue import asked_prompts, fingerprint_prompts
 from moralscope.studies.steps.context import Context, Step, gather
+from moralscope.studies.steps.targeted import chosen_sites
 from moralscope.studies.study import (
     Study,
     compared,
@@ -46,6 +47,11 @@ def train(name: str) -> Step:
         config = training_config(study, name)
         if config is None:
             raise ValueError(f"{name} is not trained here")
+        sites = chosen_sites(context, name)
+        if sites is not None:
+            config = config.model_copy(
+                update={"lora": config.lora.model_copy(update={"sites": sites})}
+            )
         table = train_agent(
             name,
             config,
