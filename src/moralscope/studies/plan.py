@@ -68,12 +68,13 @@ class Plan:
         return tuple(t for t in self.tasks if t.stage.name in task.stage.needs)
 
 
-def make_plan(study: Study, out: Path | None = None) -> Plan:
+def make_plan(study: Study, out: Path | None = None, *, elsewhere: bool = False) -> Plan:
     """Resolve a study into stages.
 
     Args:
         study: what is planned.
         out: the run folder; hypotheses about what it holds already come too late.
+        elsewhere: other machines compute it, so this one need not have the device.
 
     Raises:
         ModelError: the base model, a checkpoint or the device cannot be found.
@@ -81,7 +82,8 @@ def make_plan(study: Study, out: Path | None = None) -> Plan:
         ConfigError: a prompt choice that cannot be met, or a hypothesis about a site, label
             assignment or contrast that does not exist.
     """
-    require_device(study.device)
+    if not elsewhere:
+        require_device(study.device)
     source = locate_model(study.model)
     check_answerable(study, source)
     plan = Planner(study, source)
