@@ -108,6 +108,11 @@ def work_shares(plan: Plan, cache: StageCache) -> dict[str, float]:
     return {name: value / total for name, value in operations.items()}
 
 
+def bytes_left(plan: Plan, cache: StageCache) -> int:
+    """What the stages that the cache does not hold would write, in bytes."""
+    return sum(work.disk_bytes for work in _works(plan, cache).values() if work)
+
+
 def _works(plan: Plan, cache: StageCache) -> dict[str, Work | None]:
     """The work of each stage; None for what the cache holds."""
     left = {task.stage.name for task in plan if cache.record(task.stage) is None}
