@@ -39,7 +39,7 @@ SCHEMAS: dict[str, tuple[str, str, str]] = {
         n_units    | integer | count  | replicates that the interval is over
         replicate  | text    | name   | what they are: scenarios or training seeds; weight matrices are no sample and give no interval
         p_adjusted | number? | probability | of kind rewards: that seeds of one reward lie as far apart, corrected over the levels; null: not tested
-        answer     | text?   | one of | indistinguishable from another seed, between, or as large as fine-tuning itself; null: not identified by this design
+        answer     | text?   | one of | indistinguishable from another seed, between, or as large as fine-tuning itself; null: not identified by this design, or one end of the scale
         reason     | text    | sentence | what the answer rests on, or what is missing
         """,
     ),

@@ -1,0 +1,1 @@
+"""How far apart are two agents at every level, on one scale?"""
