@@ -105,6 +105,7 @@ FINDERS: Mapping[str, Callable[[Setting], Iterable[Finding]]] = {
     "wiring": wiring_findings,
     "attention": attention_findings,
     "attention uses": attention_use_findings,
+    "cascade": cascade_findings,
 }
 """What is looked for, in the order of the claims."""
 
