@@ -1,0 +1,1 @@
+"""What did fine-tuning change in the weights? Sizes, spectra, subspaces, directions."""
