@@ -227,7 +227,7 @@ def test_agents_that_were_measured_on_different_prompts_are_refused(
     assert "measure both on the same prompts" in str(error.value)
     judged = {**planted, "gates": judge_gates(planted)}
     gaps = planted["attention"].filter((pl.col("head") != 1) | (pl.col("prompt") != "s0w01"))
-    with pytest.raises(TableError, match="has gaps. Seen: 1908 masses of 80 prompts, 6 heads and"):
+    with pytest.raises(TableError, match="has gaps. Seen: 1912 masses of 80 prompts, 6 heads and"):
         list(attention_findings(setting_of({**judged, "attention": gaps}, draws=99)))
     masks = planted["attention_edits"].filter(
         (pl.col("agent") != "game") | ~pl.col("prompt").str.starts_with("s0")
