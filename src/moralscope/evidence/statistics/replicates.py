@@ -63,7 +63,12 @@ def replicate_floor(sizes: Sequence[int], draws: int = 0) -> float:
 
 
 def seed_replicate(
-    distances: Array, rewards: Sequence[str], rng: np.random.Generator, draws: int = 9_999
+    distances: Array,
+    rewards: Sequence[str],
+    rng: np.random.Generator,
+    draws: int = 9_999,
+    *,
+    counted: NDArray[np.bool_] | None = None,
 ) -> Replicates:
     """Do agents trained for different rewards lie further apart than seeds of one reward?
 
@@ -72,10 +77,14 @@ def seed_replicate(
         rewards: (S,) the reward that each agent was trained for.
         rng: draws the reassignments where there are more than 20,000.
         draws: how many, the observed one besides.
+        counted: (S, S) symmetric, which pairs count; all unless given. Agents of two rewards that
+            began from the same seed can be left out, which lie closer whatever they were
+            trained for. A reassignment that leaves one of the two means without a pair counts as
+            one with a larger difference.
 
     Raises:
         EvidenceError: the distances are not symmetric or not one row per agent, there is one
-            reward only, or no reward has two seeds.
+            reward only, no reward has two seeds, or no pair of one kind counts.
         TableError: a distance is undefined.
     """
     d = finite(distances, "distances")
@@ -84,16 +93,22 @@ def seed_replicate(
     sizes = [int((codes == at).sum()) for at in range(len(names))]
     _check(d, rewards, sizes)
     first, second = np.triu_indices(len(codes), 1)
+    if counted is not None:
+        kept = counted[first, second]
+        first, second = first[kept], second[kept]
     pairs = d[first, second]
     exact = _ways(sizes) <= EXACT_LABELLINGS
     # The observed assignment comes first in either case.
     drawn = _every(codes) if exact else _shuffled(codes, rng, draws)
     same = drawn[:, first] == drawn[:, second]
-    count = int(same[0].sum())
+    count = same.sum(axis=1)
+    rest = len(pairs) - count
+    if min(count[0], rest[0]) < 1:
+        raise _not_told(sizes)
     inside = np.where(same, pairs, 0.0).sum(axis=1)
-    within = inside / count
-    between = (pairs.sum() - inside) / (len(pairs) - count)
-    difference = between - within
+    within = inside / np.maximum(count, 1)
+    between = (pairs.sum() - inside) / np.maximum(rest, 1)
+    difference = np.where(np.minimum(count, rest) > 0, between - within, np.inf)
     tolerance = _TIE * float(np.abs(pairs).max())
     return Replicates(
         between=float(between[0]),
@@ -148,9 +163,13 @@ def _check(d: Array, rewards: Sequence[str], sizes: Sequence[int]) -> None:
             remedy="compute each distance once, and mirror it",
         )
     if len(sizes) < 2 or max(sizes) < 2:
-        raise EvidenceError(
-            "Rewards cannot be told from training seeds",
-            seen=f"{len(sizes)} rewards with {', '.join(str(size) for size in sizes)} seeds",
-            allowed=f"two rewards or more, with {MIN_SEEDS} seeds or more each",
-            remedy="train more seeds of each reward, or claim something about these agents alone",
-        )
+        raise _not_told(sizes)
+
+
+def _not_told(sizes: Sequence[int]) -> EvidenceError:
+    return EvidenceError(
+        "Rewards cannot be told from training seeds",
+        seen=f"{len(sizes)} rewards with {', '.join(str(size) for size in sizes)} seeds",
+        allowed=f"two rewards or more, with {MIN_SEEDS} seeds or more each",
+        remedy="train more seeds of each reward, or claim something about these agents alone",
+    )
