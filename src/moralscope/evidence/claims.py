@@ -32,6 +32,7 @@ from moralscope.evidence.findings.rewards import reward_findings
 from moralscope.evidence.findings.robustness import robustness_findings
 from moralscope.evidence.findings.similarity import similarity_findings
 from moralscope.evidence.findings.specifications import specification_findings
+from moralscope.evidence.findings.targeting import targeting_findings
 from moralscope.evidence.findings.wiring import wiring_findings
 from moralscope.evidence.gates.judging import judge_gates
 from moralscope.evidence.hypotheses.grammar import Named
@@ -103,6 +104,7 @@ FINDERS: Mapping[str, Callable[[Setting], Iterable[Finding]]] = {
     "patching": patching_findings,
     "attribution": attribution_findings,
     "wiring": wiring_findings,
+    "targeting": targeting_findings,
     "attention": attention_findings,
     "attention uses": attention_use_findings,
     "cascade": cascade_findings,

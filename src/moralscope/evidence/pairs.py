@@ -8,7 +8,7 @@ were meant to be the same (the noise floor). Nothing between agents is tested on
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import combinations
 from typing import Literal, cast
@@ -72,6 +72,23 @@ def compared(tables: Mapping[str, pl.DataFrame]) -> tuple[Pair, ...]:
         return ()
     order = {"named": 0, "base": 1, "replicate": 2}
     return tuple(sorted(found, key=lambda pair: order[pair.kind]))
+
+
+def tested_pairs(
+    tables: Mapping[str, pl.DataFrame], agents: Sequence[str]
+) -> list[tuple[str, str]]:
+    """Which two of some agents are compared in a claim of their own, in the agents' order.
+
+    Args:
+        tables: result tables. With ``comparisons`` these are its tested pairs, but for those of an
+            agent and its base, which are changes; without, every two agents.
+        agents: who could be compared.
+    """
+    every = list(combinations(agents, 2))
+    if "comparisons" not in tables:
+        return every
+    wanted = {frozenset(p.agents) for p in compared(tables) if p.tested and p.kind != "base"}
+    return [pair for pair in every if frozenset(pair) in wanted]
 
 
 def suggested(agents: pl.DataFrame) -> list[Pair]:

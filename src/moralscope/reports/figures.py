@@ -20,6 +20,7 @@ from moralscope.reports.figure_policy import cooperation_by_game, memory_one
 from moralscope.reports.figure_random_directions import has_random_directions, random_directions
 from moralscope.reports.figure_settling import has_lens_controls, lens_settling
 from moralscope.reports.figure_sites import attribution_heatmap, patching_heatmap
+from moralscope.reports.figure_targeting import has_targeting, targeting_curve
 from moralscope.reports.figures_behaviour import BEHAVIOUR, Maker
 from moralscope.reports.run import Run
 
@@ -41,6 +42,7 @@ FURTHER: tuple[tuple[Maker, Callable[[Run], bool], Maker], ...] = (
     (patching_heatmap, has_changes, patching_across),
     (patching_heatmap, has_approximations, approximations),
     (patching_heatmap, has_circuits, circuit_curves),
+    (patching_heatmap, has_targeting, targeting_curve),
 )
 """After which figure it stands, whether the run asked for it, and how it is drawn."""
 

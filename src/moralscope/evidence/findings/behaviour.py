@@ -31,6 +31,7 @@ from moralscope.evidence.ledger import (
     probability,
     signed,
 )
+from moralscope.evidence.pairs import tested_pairs
 from moralscope.evidence.statistics.equivalence import corrected_tost, default_margin
 from moralscope.evidence.statistics.intervals import (
     Interval,
@@ -141,7 +142,7 @@ def behaviour_findings(setting: Setting) -> Iterator[Finding]:
     yield from _label_findings(setting, found)
     pairs = [
         Contrast(f"difference:{a}:{b}", a, b, found.bases.get(a))
-        for a, b in itertools.combinations(found.trained, 2)
+        for a, b in tested_pairs(setting.tables, found.trained)
     ]
     yield from contrast_findings(setting, found, pairs, "pairs of agents")
 

@@ -17,7 +17,6 @@ for any p below alpha; presentations are no texts, and make none.
 
 from __future__ import annotations
 
-import itertools
 import math
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
@@ -49,6 +48,7 @@ from moralscope.evidence.ledger import (
     signed,
     size,
 )
+from moralscope.evidence.pairs import tested_pairs
 from moralscope.evidence.statistics.bounded import combined_interval
 from moralscope.evidence.statistics.exchanging import exchange_max_t
 from moralscope.evidence.statistics.intervals import smallest_detectable_effect, standard_error
@@ -124,9 +124,8 @@ def contrast_claims(setting: Setting) -> Iterator[Finding]:
             continue
         alone = [(name, None, measure(design, decisions, [name])) for name in [*bases, *trained]]
         beside = [(*pair, measure(design, decisions, pair)) for pair in pairs]
-        every = [
-            (*pair, measure(design, decisions, pair)) for pair in itertools.combinations(trained, 2)
-        ]
+        compared = tested_pairs(setting.tables, trained)
+        every = [(*pair, measure(design, decisions, pair)) for pair in compared]
         own, changed = (_settled(setting, design, names) for names in (OWN, CHANGED))
         yield from _family(setting, design, "contrast", _cases(design, own, alone))
         yield from _family(setting, design, "contrast-change", _cases(design, changed, beside))

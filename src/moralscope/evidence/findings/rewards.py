@@ -37,6 +37,7 @@ from moralscope.evidence.ledger import (
     probability,
     signed,
 )
+from moralscope.evidence.pairs import compared
 from moralscope.evidence.statistics.equivalence import corrected_tost
 from moralscope.evidence.statistics.intervals import (
     cluster_t,
@@ -63,11 +64,36 @@ def reward_findings(setting: Setting) -> Iterator[Finding]:
         design
         for design in reward_designs(setting.tables["agents"])
         if all(agent in found.bases for names in design.agents for agent in names)
+        and _asked_about(setting, design)
     ]
     means = {design: seed_means(found, design) for design in designs}
     yield from rewards_alone(setting, found, designs, means)
-    pairs = [(a, b) for a, b in itertools.combinations(designs, 2) if a.base == b.base]
+    pairs = [
+        (a, b)
+        for a, b in itertools.combinations(designs, 2)
+        if a.base == b.base and _compared(setting, a, b)
+    ]
     yield from rewards_compared(setting, found, pairs, means)
+
+
+def _asked_about(setting: Setting, design: RewardDesign) -> bool:
+    """Whether the study compares any agent of a reward; trainings of parts are judged elsewhere."""
+    if not setting.has("comparisons"):
+        return True
+    asked = {agent for pair in compared(setting.tables) for agent in pair.agents}
+    return any(agent in asked for agent in _agents(design))
+
+
+def _compared(setting: Setting, first: RewardDesign, second: RewardDesign) -> bool:
+    """Whether the study compares two rewards."""
+    if not setting.has("comparisons"):
+        return True
+    sides = ({*_agents(first)}, {*_agents(second)})
+    return any(
+        {pair.first, pair.second} & sides[0] and {pair.first, pair.second} & sides[1]
+        for pair in compared(setting.tables)
+        if pair.kind == "named"
+    )
 
 
 def seed_means(found: Behaviour, design: RewardDesign) -> Array:
