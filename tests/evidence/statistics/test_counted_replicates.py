@@ -45,7 +45,7 @@ def test_it_equals_every_relabelling_of_the_pairs_that_count(seeds: int) -> None
 def test_leaving_out_shared_starts_finds_rewards_that_they_hide() -> None:
     rng = np.random.default_rng(1)
     start = rng.normal(size=(5, 40))
-    reward = rng.normal(size=(2, 40)) * 1.2
+    reward = rng.normal(size=(2, 40)) * 0.55
     points = np.concatenate([start + r + 0.1 * rng.normal(size=(5, 40)) for r in reward])
     labels = ["a"] * 5 + ["b"] * 5
     hidden = seed_replicate(apart(points), labels, rng)
