@@ -89,9 +89,53 @@ def read_html(text: str) -> Element:
     return reader.root
 
 
+def read_pages(run: Path) -> dict[str, Element]:
+    """The tree of every page of a run's report, by its path inside the run."""
+    paths = [run / "report.html", *sorted((run / "report").glob("*.html"))]
+    return {
+        path.relative_to(run).as_posix(): read_html(path.read_text(encoding="utf-8"))
+        for path in paths
+    }
+
+
+def joined(pages: dict[str, Element]) -> Element:
+    """All pages as one: the first, with the sections of the others at the end of its main part.
+
+    Links lead from the run folder, and to anchors as on a page of its own, whichever page they
+    are on.
+    """
+    first = pages["report.html"]
+    main = first.one("main")
+    for path, page in pages.items():
+        for link in page.all("a"):
+            link.attributes["href"] = _from_run(path, link.attributes["href"] or "")
+        if page is not first:
+            main.children.extend(page.one("main").children)
+    return first
+
+
+def _from_run(path: str, link: str) -> str:
+    file, _, anchor = link.partition("#")
+    if anchor:
+        return f"#{anchor}"
+    folder = path.rpartition("/")[0]
+    parts = [*folder.split("/")] if folder else []
+    for part in file.split("/"):
+        if part == "..":
+            parts.pop()
+        else:
+            parts.append(part)
+    return "/".join(parts)
+
+
 def read_page(run: Path) -> Element:
-    """The tree of a run's report."""
-    return read_html((run / "report.html").read_text(encoding="utf-8"))
+    """The whole report of a run as one tree."""
+    return joined(read_pages(run))
+
+
+def read_report(pages: dict[str, str]) -> Element:
+    """Rendered pages, by path, as one tree."""
+    return joined({path: read_html(text) for path, text in pages.items()})
 
 
 def spec_rows(run: Path, figure: str, *columns: str) -> list[dict[str, object]]:

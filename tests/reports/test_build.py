@@ -41,9 +41,13 @@ def twin_of(run: Path) -> dict[str, object]:
 
 def test_it_returns_the_page_and_leaves_the_rest_beside_it(reported: Path) -> None:
     names = {p.name for p in reported.iterdir()}
-    assert {"report.html", "report.json", "claims.json", "figures"} <= names
+    assert {
+        "report.html", "report", "report.json", "claims.json", "figures", "exports",
+        "report-files.json",
+    } <= names  # fmt: skip
     assert not list(reported.rglob(".partial-*"))
-    assert (reported / "report.html").stat().st_size < 6e6
+    for page in (reported / "report.html", *(reported / "report").iterdir()):
+        assert page.stat().st_size < 5e6, page
 
 
 def test_building_again_changes_no_byte(tmp_path: Path) -> None:
@@ -69,26 +73,28 @@ def test_the_twin_says_what_the_page_says(reported: Path) -> None:
         shown = [item.all("a")[0].attributes["href"] for item in page.one(id=column).all("li")]
         assert [page.one("li", id=link[1:]).one("code").text for link in shown] == twin[key]
     claims = twin["claims"]
-    findings = page.all("li", class_="finding")
+    findings = page.one("section", id="findings").all("li", class_="finding")
     assert len(claims) == len(findings)
     for claim, element in zip(claims, findings, strict=True):
         assert claim["statement"] == element.all("p")[0].text
-    figures = page.all("figure")
+    figures = {figure.attributes["id"]: figure for figure in page.all("figure")}
     assert len(twin["figures"]) == len(figures) == 8
-    for entry, element in zip(twin["figures"], figures, strict=True):
+    for entry in twin["figures"]:
+        element = figures[f"figure-{entry['name']}"]
         assert entry["title"] == element.one("h3").text
         caption = element.one("figcaption").all("p")
         assert caption[0].text == f"Shows. {entry['shows']}"
         assert caption[1].text == f"Does not show. {entry['does_not_show']}"
         links = [a.attributes["href"] for a in element.all("a")]
         assert links == [f"tables/{t}.parquet" for t in entry["tables"]] + entry["files"]
-    for agent, card in zip(twin["agents"], page.all("article"), strict=True):
+    cards = page.one("section", id="learned").all("article")
+    for agent, card in zip(twin["agents"], cards, strict=True):
         assert card.all("bdi")[0].text == agent["name"]
         assert agent["sentence"] in card.text
-    pills = [p.words for p in page.all("span", class_="pill")]
+    pills = [p.words for p in page.one("section", id="gates").all("span", class_="pill")]
     words = {True: "passed", False: "failed", None: "not available"}
     assert [words[gate["passed"]] for gate in twin["gates"]] == pills
-    tiles = page.one("ul", class_="tiles").all("span", class_="count")
+    tiles = page.one("section", id="summary").one("ul", class_="tiles").all("span", class_="count")
     counts = [int(tile.words) for tile in tiles]
     assert list(map(twin["verdicts"].get, VERDICTS)) == counts
     assert sum(twin["prompts"].values()) == len(page.all("details", class_="prompt"))
@@ -186,7 +192,7 @@ def test_a_failure_while_rendering_leaves_the_earlier_report(
     def fail(_: object) -> str:
         raise RuntimeError("rendering failed")
 
-    monkeypatch.setattr(build, "render_page", fail)
+    monkeypatch.setattr(build, "render_pages", fail)
     with pytest.raises(RuntimeError, match="rendering failed"):
         build_report(run)
     assert contents(run) == changed

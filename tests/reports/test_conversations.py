@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from report_reading import Element, read_html, read_page
+from report_reading import Element, read_page, read_pages, read_report
 from synthetic_run import HOSTILE, RTL, Size, write_run
 
 from moralscope.core.errors import TableError
@@ -20,7 +20,7 @@ from moralscope.reports import build_report
 from moralscope.reports.answers import MOST_FREQUENT, agent_answers
 from moralscope.reports.content import Content, assemble
 from moralscope.reports.conversations import agent_conversations
-from moralscope.reports.page import render_page
+from moralscope.reports.page import render_pages
 from moralscope.reports.run import read_run, run_of
 
 Row = dict[str, object]
@@ -143,11 +143,16 @@ def twin(talked: Path) -> dict[str, object]:
     return value
 
 
-def test_sections_stand_between_figures_and_gates_and_are_linked(page: Element) -> None:
-    sections = [e.attributes["id"] for e in page.one("main").children if isinstance(e, Element)]
-    assert sections[3:7] == ["figures", "answers", "conversations", "gates"]
-    links = [link.attributes["href"] for link in page.one("nav").all("a")]
-    assert links[3:7] == ["#figures", "#answers", "#conversations", "#gates"]
+def test_they_have_a_page_of_their_own_that_all_pages_link_to(talked: Path) -> None:
+    pages = read_pages(talked)
+    own = pages["report/answers.html"]
+    sections = [e.attributes["id"] for e in own.one("main").children if isinstance(e, Element)]
+    assert sections == ["answers", "conversations"]
+    for path, other in pages.items():
+        links = [link.attributes["href"] for link in other.one("nav").all("a")]
+        assert ("report/answers.html" if path == "report.html" else "../report/answers.html") in (
+            links
+        )
 
 
 def test_runs_without_the_tables_show_nothing(reported: Path) -> None:
@@ -387,7 +392,7 @@ def test_whatever_was_said_comes_through_as_itself(
     said = found[0].shown[0].turns[3]
     assert said.covered
     assert "".join(token.text for token in said.tokens if token.written) == said.text
-    page = read_html(render_page(dataclasses.replace(bare, conversations=found)))
+    page = read_report(render_pages(dataclasses.replace(bare, conversations=found)))
     text = page.all("div", class_="answered")[1].one("p", class_="text")
     spans = text.all("span")
     assert "".join(e.text for e in spans if not e.has("class_", "apart")) == said.text

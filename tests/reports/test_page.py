@@ -12,14 +12,14 @@ import polars as pl
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from report_reading import Element, read_html, read_page
+from report_reading import Element, read_page, read_pages, read_report
 from synthetic_run import HOSTILE, RTL, Size, write_run
 
 from moralscope.core.progress import silent
 from moralscope.core.tables import read_table
 from moralscope.reports.content import Content, assemble
 from moralscope.reports.findings import VERDICTS, group_findings
-from moralscope.reports.page import SHOWN_AT_ONCE, render_page
+from moralscope.reports.page import SHOWN_AT_ONCE, render_pages
 from moralscope.reports.prompts import PromptEntry, PromptFamily, unseen_characters
 from moralscope.reports.run import read_run
 
@@ -157,12 +157,28 @@ def _three(p: float) -> str:
     return "> 0.999" if p > 0.999 else f"{p:.3f}"
 
 
-def test_claims_come_before_figures_and_are_all_there(page: Element, reported: Path) -> None:
+def test_answers_come_first_and_each_analysis_has_its_page(reported: Path) -> None:
+    found = {
+        path: [e.attributes["id"] for e in page.one("main").children if isinstance(e, Element)]
+        for path, page in read_pages(reported).items()
+    }
+    assert found.pop("report.html") == ["summary", "said", "missing", "contents"]
+    assert found == {
+        "report/claims.html": ["findings"],
+        "report/behaviour.html": ["learned", "figures-behaviour", "claims-behaviour"],
+        "report/training.html": ["figures-training", "claims-training"],
+        "report/lens.html": ["figures-lens", "claims-lens"],
+        "report/attribution.html": ["figures-attribution", "claims-attribution"],
+        "report/patching.html": ["figures-patching", "claims-patching"],
+        "report/prompts.html": ["prompts"],
+        "report/evidence.html": ["gates"],
+        "report/methods.html": ["passages", "limitations", "methods", "references"],
+        "report/data.html": ["data", "provenance"],
+    }
+
+
+def test_every_claim_is_there_in_full(page: Element, reported: Path) -> None:
     claims = read_table("claims", reported / "tables")
-    sections = [e.attributes["id"] for e in page.one("main").children if isinstance(e, Element)]
-    assert sections == [
-        "summary", "learned", "findings", "figures", "gates", "prompts", "methods", "provenance",
-    ]  # fmt: skip
     findings = page.all("li", class_="finding")
     assert len(findings) == claims.height
     for i, row in enumerate(claims.iter_rows(named=True)):
@@ -188,7 +204,7 @@ def test_claims_come_before_figures_and_are_all_there(page: Element, reported: P
 
 def test_verdict_tiles_count_the_claims(page: Element, reported: Path) -> None:
     verdicts = read_table("claims", reported / "tables").get_column("verdict").to_list()
-    tiles = page.one("ul", class_="tiles").all("li")
+    tiles = page.one("section", id="summary").one("ul", class_="tiles").all("li")
     for words, tile in zip(VERDICTS, tiles, strict=True):
         assert tile.one("span", class_="count").words == str(verdicts.count(words.verdict))
         assert words.verdict in tile.words
@@ -214,10 +230,12 @@ def test_long_groups_are_folded_but_complete(bare: Content) -> None:
     many = pl.concat(
         claims.with_columns(id=pl.lit(f"many.{i}"), verdict=pl.lit("supported")) for i in range(9)
     )
-    page = read_html(render_page(dataclasses.replace(bare, groups=group_findings(many))))
+    page = read_report(render_pages(dataclasses.replace(bare, groups=group_findings(many))))
     assert len(page.all("li", class_="finding")) == 9
-    fold = page.one("details", class_="more")
+    fold = page.one("section", id="findings").one("details", class_="more")
     assert len(fold.all("li", class_="finding")) == 9 - SHOWN_AT_ONCE
+    brief = page.one("section", id="said").all("li", class_="brief")
+    assert len(brief) == 9
     assert fold.all("summary")[0].words == f"{9 - SHOWN_AT_ONCE} more with this verdict"
 
 
@@ -266,7 +284,9 @@ def test_scrolling_frames_can_be_reached_by_keyboard(page: Element) -> None:
     for frame in page.all("div", class_="frame"):
         assert frame.attributes["tabindex"] == "0"
         assert frame.attributes["aria-label"]
-    assert page.all("a")[0].attributes["href"] == "#summary"
+    first = page.all("a")[0]
+    assert first.has("class_", "skip")
+    assert first.attributes["href"] == f"#{page.one('main').attributes['id']}"
 
 
 def test_provenance_names_model_stages_and_hashes(page: Element, reported: Path) -> None:
@@ -297,12 +317,12 @@ TEXTS = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\r\
 def test_any_text_comes_through_as_itself(bare: Content, text: str, name: str) -> None:
     entry = bare.prompts[0].entries[0]
     hostile = dataclasses.replace(entry, text=text, name=name, unseen=unseen_characters(text))
-    page = read_html(render_page(with_prompt(bare, hostile)))
+    page = read_report(render_pages(with_prompt(bare, hostile)))
     shown = page.one("details", class_="prompt")
     assert shown.one("pre").text == f"\n{text}"
     assert shown.one("summary").one("bdi").text == name
     # The text adds no element of its own but the note that names what cannot be seen.
-    plain = read_html(_plain_page(bare, entry))
+    plain = read_report(_plain_pages(bare, entry))
     assert len(page.all()) - len(plain.all()) == bool(hostile.unseen)
 
 
@@ -311,14 +331,14 @@ def with_prompt(bare: Content, entry: PromptEntry) -> Content:
     return dataclasses.replace(bare, prompts=(PromptFamily("f", 1, (entry,)),))
 
 
-def _plain_page(bare: Content, entry: PromptEntry) -> str:
+def _plain_pages(bare: Content, entry: PromptEntry) -> dict[str, str]:
     plain = dataclasses.replace(entry, text="x", name="y", unseen=())
-    return render_page(with_prompt(bare, plain))
+    return render_pages(with_prompt(bare, plain))
 
 
 def test_lone_surrogates_are_shown_as_escapes(bare: Content) -> None:
     entry = dataclasses.replace(bare.prompts[0].entries[0], text="a\ud800b")
-    html = render_page(with_prompt(bare, entry))
+    html = render_pages(with_prompt(bare, entry))["report/prompts.html"]
     assert "a\\ud800b" in html
     html.encode()
 

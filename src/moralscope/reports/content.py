@@ -6,6 +6,7 @@ different things.
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 import polars as pl
@@ -13,14 +14,21 @@ import polars as pl
 from moralscope.core.progress import Progress, ProgressEvent
 from moralscope.reports.answers import AgentAnswers, agent_answers
 from moralscope.reports.conversations import AgentConversations, agent_conversations
-from moralscope.reports.export import Picture, render
+from moralscope.reports.export import Picture, earlier_pictures, render
+from moralscope.reports.exports import Exported
 from moralscope.reports.figure import Absent, Figure
 from moralscope.reports.figures import makers_of
 from moralscope.reports.findings import VerdictGroup, group_findings
-from moralscope.reports.judged import Judged, judged
+from moralscope.reports.judged import Gate, Judged, judged
+from moralscope.reports.limits import Limitation, limitations_of
 from moralscope.reports.look import agent_colours
+from moralscope.reports.passages import Passage, passages_of
 from moralscope.reports.prompts import PromptFamily, prompt_families
-from moralscope.reports.run import AgentFacts, Run
+from moralscope.reports.questions import Answered, answered
+from moralscope.reports.run import AgentFacts, FailedStage, Run
+
+DRAWN_AT_ONCE = 2
+"""Pictures that are rendered side by side; the converter itself lays out one at a time."""
 
 _READ = ("agents", "prompts", "decisions", "claims", "gates", "learned")
 
@@ -53,18 +61,6 @@ class Drawn:
 
 
 @dataclass(frozen=True)
-class Gate:
-    """A row of the table ``gates``; ``passed`` is null where the gate is not available."""
-
-    gate: str
-    subject: str
-    measured: float | None
-    threshold: float | None
-    passed: bool | None
-    advice: str
-
-
-@dataclass(frozen=True)
 class Content:
     """The report.
 
@@ -81,6 +77,11 @@ class Content:
         conversations: by agent; empty where none were held.
         prompts: by family, in the order of the table.
         missing: sentences about what the run lacks.
+        failed: stages that did not finish, with the reason.
+        questions: the study's research questions, answered.
+        passages: the methods of this run in words, each with its sources.
+        limitations: what cannot be said, and why.
+        exports: the files that the tables are exported to; None where they are not.
     """
 
     run: Run
@@ -94,6 +95,11 @@ class Content:
     conversations: tuple[AgentConversations, ...]
     prompts: tuple[PromptFamily, ...]
     missing: tuple[str, ...]
+    failed: tuple[FailedStage, ...]
+    questions: tuple[Answered, ...]
+    passages: tuple[Passage, ...]
+    limitations: tuple[Limitation, ...]
+    exports: Exported | None = None
 
 
 def assemble(run: Run, progress: Progress) -> Content:
@@ -105,30 +111,48 @@ def assemble(run: Run, progress: Progress) -> Content:
         frozenset(agent.name for agent in run.agents if agent.kind == "policy"),
     )
     audit = "coverage" in run.tables
-    figures: list[Drawn | Absent] = []
-    makers = makers_of(run)
-    for done, make in enumerate(makers):
-        progress(ProgressEvent("report", done, len(makers) + 1, make.__name__))
-        made = make(run, colours)
-        if isinstance(made, Figure):
-            figures.append(Drawn(made, render(made)))
-        elif not audit:
-            figures.append(made)
+    figures = _drawn(run, colours, progress)
     claims = run.tables.get("claims")
     groups = () if claims is None else group_findings(claims)
+    gates, others = _gates(run.tables.get("gates")), judged(run, groups)
+    failed = run.manifest.failed if run.manifest else ()
     return Content(
         run=run,
         groups=groups,
         agents=_cards(run, colours),
-        figures=tuple(figures),
-        gates=_gates(run.tables.get("gates")),
-        judged=judged(run, groups),
+        figures=tuple(f for f in figures if isinstance(f, Drawn) or not audit),
+        gates=gates,
+        judged=others,
         audit=audit,
         answers=agent_answers(run),
         conversations=agent_conversations(run),
         prompts=prompt_families(run),
         missing=_missing(run, audit=audit),
+        failed=failed,
+        questions=answered(run, groups),
+        passages=passages_of(run),
+        limitations=limitations_of(run, groups, gates, others.design, failed),
     )
+
+
+def _drawn(run: Run, colours: dict[str, str], progress: Progress) -> list[Drawn | Absent]:
+    """Every figure of the run, drawn two at a time; unchanged ones are taken from its folder."""
+    makers = makers_of(run)
+    earlier = earlier_pictures(run.path / "figures")
+    figures: list[Drawn | Absent] = []
+    with ThreadPoolExecutor(DRAWN_AT_ONCE) as pool:
+        made = (make(run, colours) for make in makers)
+        waiting = [
+            (figure, pool.submit(render, figure, earlier) if isinstance(figure, Figure) else None)
+            for figure in made
+        ]
+        for done, (figure, picture) in enumerate(waiting):
+            progress(ProgressEvent("report", done, len(makers) + 1, figure.name))
+            if isinstance(figure, Absent):
+                figures.append(figure)
+            elif picture is not None:
+                figures.append(Drawn(figure, picture.result()))
+    return figures
 
 
 def _missing(run: Run, *, audit: bool) -> tuple[str, ...]:

@@ -29,6 +29,8 @@ class Figure:
         shows, does_not_show: one sentence or two each, the figures in them computed.
         chart: the Altair chart.
         tables: the tables whose rows it aggregates.
+        topic: slug of the page that it stands on (``reports.topics``); empty where its name or
+            its first table says it.
     """
 
     name: str
@@ -37,6 +39,7 @@ class Figure:
     does_not_show: str
     chart: alt.TopLevelMixin
     tables: tuple[str, ...]
+    topic: str = ""
 
 
 @dataclass(frozen=True)
@@ -46,6 +49,7 @@ class Absent:
     name: str
     title: str
     reason: str
+    topic: str = ""
 
 
 @dataclass(frozen=True)

@@ -230,6 +230,34 @@ def _varied(
     return tuple(listed[place] for _, place in sorted(ranked)[:at_most])
 
 
+_FIRST = ("question", "hypothesis", "cascade", "rewards", "reward", "replicates")
+"""Kinds of claims that are about the study's questions, before those about single agents."""
+
+
+def ranked_findings(groups: Sequence[VerdictGroup]) -> tuple[Finding, ...]:
+    """All claims, the most important first.
+
+    Verdicts in their order; within one those named beforehand, then those about the study's
+    questions, then the first of each kind, the second of each kind, and so on.
+    """
+    return tuple(f for group in ranked_groups(groups) for f in group.findings)
+
+
+def ranked_groups(groups: Sequence[VerdictGroup]) -> tuple[VerdictGroup, ...]:
+    """The same groups, each with its most important claims first."""
+    return tuple(VerdictGroup(group.words, _ranked(group.findings)) for group in groups)
+
+
+def _ranked(findings: Sequence[Finding]) -> tuple[Finding, ...]:
+    seen: dict[str, int] = {}
+    keys: list[tuple[bool, int, int, int]] = []
+    for place, finding in enumerate(findings):
+        seen[finding.kind] = seen.get(finding.kind, -1) + 1
+        rank = _FIRST.index(finding.kind) if finding.kind in _FIRST else len(_FIRST)
+        keys.append((not finding.registered, rank, seen[finding.kind], place))
+    return tuple(findings[key[-1]] for key in sorted(keys))
+
+
 def verdict_counts(groups: Sequence[VerdictGroup]) -> dict[str, int]:
     """How many claims have each verdict, every verdict of the vocabulary named."""
     counts = {words.verdict: 0 for words in VERDICTS}

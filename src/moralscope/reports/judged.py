@@ -33,6 +33,18 @@ class NamedHypothesis:
 
 
 @dataclass(frozen=True)
+class Gate:
+    """A row of the table ``gates``; ``passed`` is null where the gate is not available."""
+
+    gate: str
+    subject: str
+    measured: float | None
+    threshold: float | None
+    passed: bool | None
+    advice: str
+
+
+@dataclass(frozen=True)
 class ControlResult:
     """A row of the table ``control_results``; ``passed`` is null where it is not available."""
 

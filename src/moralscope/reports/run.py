@@ -37,6 +37,19 @@ class StageRecord(BaseModel):
     cached: bool | None = None
 
 
+class FailedStage(BaseModel):
+    """A stage that did not finish, or that was not tried because another one did not.
+
+    ``skipped`` is false for one that failed itself, else true or which stage it waited for.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="allow")
+
+    name: str
+    why: str = ""
+    skipped: bool | str | tuple[str, ...] | None = None
+
+
 class Manifest(BaseModel):
     """``manifest.json``; every field may be absent in a run made elsewhere.
 
@@ -57,6 +70,7 @@ class Manifest(BaseModel):
     seconds_computing: float | None = None
     peak_memory_gib: float | None = None
     stages: tuple[StageRecord, ...] = ()
+    failed: tuple[FailedStage, ...] = ()
     tables: dict[str, dict[str, object]] = {}
 
 
@@ -105,6 +119,11 @@ class Run:
     agents: tuple[AgentFacts, ...]
     config_name: str = "study.yaml"
     unread: Mapping[str, int] = field(default_factory=dict[str, int])
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Every table that is there, those that are not read included, by name."""
+        return tuple(sorted({*self.tables, *self.unread}))
 
     def lacks(self, *names: str) -> str | None:
         """A sentence naming the first of these tables that is missing or empty, or None."""

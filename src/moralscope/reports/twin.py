@@ -7,6 +7,8 @@ from dataclasses import asdict
 from moralscope.reports.content import Content, Drawn
 from moralscope.reports.conversations import transcript
 from moralscope.reports.findings import can_say, cannot_say, headline, verdict_counts
+from moralscope.reports.methods_files import references_of
+from moralscope.reports.pages import pages_of
 
 CLAIM_FIELDS = (
     "id", "statement", "estimate", "low", "high", "unit", "n_units", "test", "p", "p_adjusted",
@@ -105,6 +107,26 @@ def twin(content: Content) -> dict[str, object]:
         "prompts_shown": {
             family.name: [entry.name for entry in family.entries] for family in content.prompts
         },
-        "tables": {name: frame.height for name, frame in sorted(content.run.tables.items())},
+        "tables": {
+            **{name: frame.height for name, frame in sorted(content.run.tables.items())},
+            **content.run.unread,
+        },
         "missing": list(content.missing),
+        "failed": [stage.model_dump() for stage in content.failed],
+        "questions": [
+            {
+                "question": asked.question,
+                "text": asked.text,
+                "answer": asked.answer,
+                "verdict": asked.verdict,
+                "confidence": asked.confidence,
+                "evidence": [*(f.id for f in asked.evidence), *asked.unknown],
+                "missing": asked.missing,
+            }
+            for asked in content.questions
+        ],
+        "methods": [{"heading": p.heading, "text": p.text} for p in content.passages],
+        "limitations": [asdict(limitation) for limitation in content.limitations],
+        "references": [reference.key for reference in references_of(content)],
+        "pages": {page.file: page.label for page in pages_of(content)},
     }
