@@ -25,8 +25,8 @@ from moralscope.core.tables import read_table
 from moralscope.studies import Study, make_plan, read_study, run_study, runner, workbench
 
 StudyOf = Callable[..., Study]
-STAGES = ["prompts", "replicate-base", "train-game", "agents", "decide-base", "decide-game",
-          "explain-base", "explain-game", "patch-base>game", "patch-game>game",
+STAGES = ["prompts", "replicate-base", "train-game", "agents", "comparisons", "decide-base",
+          "decide-game", "explain-base", "explain-game", "patch-base>game", "patch-game>game",
           "control-base>game", "behaviour", "evidence"]  # fmt: skip
 
 
@@ -64,7 +64,8 @@ def test_every_table_follows_its_schema_and_speaks_of_the_same_things(finished: 
     folder = finished.out / "tables"
     tables = {p.stem: read_table(p.stem, folder) for p in folder.iterdir()}
     assert set(tables) == {
-        "agents", "prompts", "training", "diagnostics", "decisions", "policy", "cooperation",
+        "agents", "comparisons", "prompts", "training", "diagnostics", "decisions", "policy",
+        "cooperation",
         "transfer", "transfer_states", "trained_on", "learned", "lens", "lens_controls",
         "stabilisation", "stabilisation_summary",
         "attribution", "completeness", "patching", "controls",
@@ -208,7 +209,7 @@ def test_a_killed_run_goes_on_to_equal_tables(
     study.write_text(yaml.safe_dump(settings))
     for moment in (("train game", 1), ("patch base>game", 3), ("stage|evidence", len(STAGES) - 1)):
         kill_at(study, out, tmp_path / "mark", moment)
-        assert list(out.iterdir()) == []
+        assert [p.name for p in out.iterdir()] == [".lock"]  # which nobody holds any more
     summary = run_study(read_study(study), out)
     assert summary.cached == len(STAGES) - 1
     finished.same_tables(out)
@@ -240,7 +241,7 @@ def test_a_damaged_stage_is_computed_again_and_nothing_else(
 def test_a_folder_that_cannot_be_written_is_refused_before_any_work(
     finished: Any, cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(runner, "_compute", no_weights)
+    monkeypatch.setattr(runner, "_computed", no_weights)
     blocked = tmp_path / "file"
     blocked.write_text("in the way")
     with pytest.raises(OutputError, match=r"cannot be written. Seen: .*file.*choose another --out"):
@@ -254,7 +255,7 @@ def test_a_folder_that_cannot_be_written_is_refused_before_any_work(
 def test_an_unknown_engine_is_refused_before_anything_is_written(
     finished: Any, tmp_path: Path
 ) -> None:
-    with pytest.raises(ConfigError, match="no such engine. Seen: cloud. Allowed: local"):
+    with pytest.raises(ConfigError, match="no such engine. Seen: cloud. Allowed: local, local:N"):
         run_study(finished.study, tmp_path / "run", engine="cloud")
     assert list(tmp_path.iterdir()) == []
 
@@ -272,7 +273,8 @@ def test_a_full_disk_is_one_clear_error_and_leaves_nothing_half_written(
 
     with monkeypatch.context() as full:
         full.setattr(os, "fsync", flush)
-        with pytest.raises(OutputError, match="No space left on device.*free some space"):
+        told = "The disk is full. Seen: .*No space left on device.*free at .*Allowed: about .* MiB"
+        with pytest.raises(OutputError, match=told):
             run_study(finished.study, out)
     assert len(written) == room + 1  # it stopped at once
     assert leftovers(out, cache) == []

@@ -77,7 +77,15 @@ class StageCache:
 
     def folder(self, stage: Stage) -> Path:
         """Where the outputs of a stage are, or will be."""
-        return self.root / "stages" / stage.key[:2] / stage.key
+        return self.folder_of(stage.key)
+
+    def folder_of(self, key: str) -> Path:
+        """Where the outputs of the stage with this key are, or will be."""
+        return self.root / "stages" / key[:2] / key
+
+    def lock(self, stage: Stage) -> Path:
+        """The lock (``core.locking``) that whoever computes a stage holds meanwhile."""
+        return self.root / "locks" / f"{stage.key}.lock"
 
     def work_folder(self, stage: Stage) -> Path:
         """Scratch space that survives an interruption, for stages that resume within."""

@@ -1,62 +1,42 @@
 """How is a study run? Stage by stage, from the cache where it can, into a run directory.
 
-    for each task: finished under its key?  yes: reuse   no: compute, commit to the cache
-    then: gather tables -> RUN/tables, copy adapters -> RUN/agents, write study.yaml, manifest.json
+    plan -> register hypotheses -> have every stage computed (engines) -> run folder (assembling)
 
 A run that is killed at any moment goes on from the last finished stage when the same command is
-given again; training goes on from its last checkpoint. The run directory is put together only
-from finished stages.
+given again; training goes on from its last checkpoint. A stage that fails costs what needs it: all
+else is computed, the run folder says what is missing and why, and the same command tries again.
 """
 
 from __future__ import annotations
 
+import contextlib
 import os
-import platform
-import shutil
-from collections.abc import Mapping
+import uuid
+from collections.abc import Generator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import cast
 
-import polars as pl
-
-from moralscope import __version__
-from moralscope.core.errors import ConfigError
-from moralscope.core.files import (
-    atomic_folder,
-    make_folder,
-    require_writable,
-    write_bytes,
-    write_json,
-    write_text,
-)
-from moralscope.core.hashing import sha256_file, sha256_text
-from moralscope.core.progress import Progress, ProgressEvent, silent
-from moralscope.core.sealing import sealed_manifest
-from moralscope.core.stage import RECORD, StageCache, cache_folder
-from moralscope.core.tables import write_table
-from moralscope.studies.estimating.estimate import work_shares
-from moralscope.studies.plan import Plan, Task, make_plan, plan_digest, threads, versions
-from moralscope.studies.registration import Registry, measuring, register
-from moralscope.studies.resources import measured
-from moralscope.studies.steps.context import TRAIN, Context, gather
+from moralscope.core.errors import MoralscopeError
+from moralscope.core.files import make_folder, require_writable
+from moralscope.core.progress import Progress, silent
+from moralscope.core.stage import StageCache, cache_folder
+from moralscope.studies.assembling import Result, assemble
+from moralscope.studies.engines.assignments import WorkOrder
+from moralscope.studies.engines.driving import Outcome, StageRun, drive, folders_of
+from moralscope.studies.engines.here import Here
+from moralscope.studies.engines.kinds import THREADS, Engine, engine_of, threads_set
+from moralscope.studies.engines.on_ray import on_ray, require_ray
+from moralscope.studies.engines.placement import gpus_here, placements
+from moralscope.studies.engines.pools import Pool
+from moralscope.studies.engines.processes import processes
+from moralscope.studies.engines.scheduling import Missing
+from moralscope.studies.estimating.estimate import bytes_left, work_shares
+from moralscope.studies.occupying import occupied, taken_over
+from moralscope.studies.plan import Plan, make_plan, threads
+from moralscope.studies.registration import register
+from moralscope.studies.resources import disk_is_full, full_disk, measured
+from moralscope.studies.steps.context import gather
 from moralscope.studies.study import Study, study_yaml
-from moralscope.studies.verifying.recording import planned
-from moralscope.studies.workbench import Workbench
-
-ENGINES = ("local",)
-
-
-@dataclass(frozen=True)
-class StageRun:
-    """How one stage went: its cost, and whether it came from the cache."""
-
-    name: str
-    package: str
-    key: str
-    seconds: float
-    peak_memory_gib: float
-    cached: bool
 
 
 @dataclass(frozen=True)
@@ -68,7 +48,9 @@ class RunSummary:
         stages: number of stages.
         cached: how many were not computed because the cache had them.
         seconds: wall time of this run.
-        runs: each stage.
+        runs: each stage that is finished.
+        failed: each that is not, with the reason.
+        notices: what there is to say about the run that the folder held before.
     """
 
     out: Path
@@ -76,173 +58,126 @@ class RunSummary:
     cached: int
     seconds: float
     runs: tuple[StageRun, ...] = field(default=())
+    failed: tuple[Missing, ...] = field(default=())
+    notices: tuple[str, ...] = field(default=())
 
 
 def run_study(
-    study: Study, out: Path, *, engine: str = "local", progress: Progress = silent
+    study: Study,
+    out: Path,
+    *,
+    engine: str = "local",
+    wait: bool = True,
+    progress: Progress = silent,
 ) -> RunSummary:
     """Run a study into a run directory.
 
     Args:
         study: what to run.
         out: the run directory; created, or brought up to date.
-        engine: where stages are computed; ``local`` is this process.
+        engine: where stages are computed, see ``engines.kinds``; ``local`` is this process.
+        wait: wait for another run that is at work in the same directory.
         progress: told of stages (task ``stage``) and of steps within them.
 
     Raises:
-        ConfigError: the engine is unknown.
-        OutputError: ``out`` or the cache cannot be written.
-        MoralscopeError: whatever a stage raises; finished stages are kept.
+        ConfigError: the engine is unknown or cannot be reached.
+        DependencyError: the engine needs a package that is not installed.
+        OutputError: ``out`` or the cache cannot be written, or ``out`` holds something else.
+        MoralscopeError: what was asked cannot be, or a stage failed that everything rests on;
+            finished stages are kept.
     """
-    if engine not in ENGINES:
-        raise ConfigError(
-            "There is no such engine",
-            seen=engine,
-            allowed=", ".join(ENGINES),
-            remedy="leave --engine out to compute on this machine",
-        )
-    require_writable(out)
+    chosen = engine_of(engine)
+    if chosen.kind == "ray":
+        require_ray()
+    with occupied(out, wait=wait, progress=progress):
+        return run_occupied(study, out, engine=engine, progress=progress)
+
+
+def run_occupied(
+    study: Study, out: Path, *, engine: str = "local", progress: Progress = silent
+) -> RunSummary:
+    """``run_study`` for a caller that keeps others out of the directory itself (``occupying``)."""
+    chosen = engine_of(engine)
+    notices = taken_over(out, study)
     cache = StageCache(require_writable(cache_folder()))
     cache.clear_leftovers()
-    with measured() as cost:
-        plan = make_plan(study, out)
-        register(study, [task.stage for task in plan], cache, out)
-        folders, runs = _compute(plan, cache, progress)
-        tables = gather(folders.values())
-    summary = RunSummary(out, len(runs), sum(r.cached for r in runs), cost.seconds, tuple(runs))
-    _assemble(plan, folders, tables, summary)
-    return summary
-
-
-def _compute(
-    plan: Plan, cache: StageCache, progress: Progress
-) -> tuple[dict[str, Path], list[StageRun]]:
-    bench = Workbench(plan.study, plan.source)
-    folders: dict[str, Path] = {}
-    runs: list[StageRun] = []
-    shares = work_shares(plan, cache)
-    share = 0.0
-    registry, data = Registry(cache.root), measuring(task.stage for task in plan)
-    for number, task in enumerate(plan, start=1):
-        stage = task.stage
-        progress(ProgressEvent("stage", number - 1, len(plan.tasks), stage.name, share))
-        record = cache.record(stage)
-        cached = record is not None
-        if record is None:
-            folders[stage.name] = _compute_one(task, cache, bench, folders, progress)
-            record = cache.record(stage) or {}
-        else:
-            folders[stage.name] = cache.folder(stage)
-        if stage.name in data:
-            registry.mark_measured(data[stage.name], stage.name)
-        facts: object = record.get("facts")
-        cost = cast("dict[str, float]", facts) if isinstance(facts, dict) else {}
-        runs.append(
-            StageRun(
-                stage.name,
-                stage.package,
-                stage.key,
-                float(cost.get("seconds", 0.0)),
-                float(cost.get("peak_memory_gib", 0.0)),
-                cached,
+    with threads_set(chosen):
+        with measured() as cost:
+            plan = make_plan(study, out, elsewhere=chosen.elsewhere)
+            with _disk_watched(plan, cache, out):
+                register(study, [task.stage for task in plan], cache, out)
+                outcome = _computed(plan, cache, chosen, progress)
+                folders = folders_of(outcome, cache)
+                tables = gather(folders.values())
+        with _disk_watched(plan, cache, out):
+            result = Result(
+                plan, outcome.runs, outcome.missing, folders, tables, engine, cost.seconds
             )
+            assemble(result, out)
+    cached = sum(run.cached for run in outcome.runs)
+    stages = len(plan.tasks)
+    return RunSummary(out, stages, cached, cost.seconds, outcome.runs, outcome.missing, notices)
+
+
+@contextlib.contextmanager
+def _disk_watched(plan: Plan, cache: StageCache, out: Path) -> Generator[None]:
+    """Say how much is free and how much is needed when the disk is full."""
+    try:
+        yield
+    except Exception as error:
+        if not disk_is_full(error):
+            raise
+        try:
+            wanted = bytes_left(plan, cache)
+        except (OSError, MoralscopeError):
+            wanted = None
+        raise full_disk(error, cache.root if cache.root.is_dir() else out, wanted) from error
+
+
+def _computed(plan: Plan, cache: StageCache, engine: Engine, progress: Progress) -> Outcome:
+    shares = work_shares(plan, cache)
+    if all(cache.record(task.stage) is not None for task in plan):
+        return drive(plan, cache, Here(plan, cache, progress), progress, shares)
+    with _pool(plan, cache, engine, progress) as pool:
+        return drive(plan, cache, pool, progress, shares)
+
+
+@contextlib.contextmanager
+def _pool(plan: Plan, cache: StageCache, engine: Engine, progress: Progress) -> Generator[Pool]:
+    """The workers that an engine has."""
+    if not engine.parallel:
+        yield Here(plan, cache, progress)
+        return
+    device = plan.study.device
+    with _probe(cache) as probe:
+        order = WorkOrder(
+            study=study_yaml(plan.study),
+            cache=str(cache.root.resolve()),
+            folder=str(Path.cwd()),
+            probe=str(probe.resolve()),
+            environment={
+                THREADS: str(threads()),
+                "MORALSCOPE_CACHE": str(cache.root.resolve()),
+            },
         )
-        share += shares[stage.name]
-        progress(ProgressEvent("stage", number, len(plan.tasks), stage.name, share))
-    return folders, runs
+        if engine.kind == "processes":
+            places = placements(device, engine.workers, gpus_here(device))
+            with processes(order, places) as pool:
+                yield pool
+            return
+        most = max(2, len(plan.tasks) // 2)
+        with on_ray(
+            order, address=engine.address, device=device, threads=threads(), most=most
+        ) as actors:
+            yield actors
 
 
-def _compute_one(
-    task: Task,
-    cache: StageCache,
-    bench: Workbench,
-    folders: Mapping[str, Path],
-    progress: Progress,
-) -> Path:
-    work = cache.work_folder(task.stage)
-    produced = work / "produced"
-    shutil.rmtree(produced, ignore_errors=True)
-    make_folder(produced)
-    needs = {name: folders[name] for name in task.stage.needs}
-    with measured() as cost:
-        task.step(Context(produced, work, needs, bench, progress))
-    facts = {"seconds": cost.seconds, "peak_memory_gib": cost.peak_memory_gib}
-    folder = cache.commit(task.stage, produced, facts)
-    shutil.rmtree(work, ignore_errors=True)
-    return folder
-
-
-def _assemble(
-    plan: Plan, folders: Mapping[str, Path], tables: Mapping[str, pl.DataFrame], done: RunSummary
-) -> None:
-    """Put the run directory together from finished stages."""
-    out = done.out
-    with atomic_folder(out / "tables") as folder:
-        for name, table in tables.items():
-            write_table(name, table, folder)
-    for name, folder in folders.items():
-        if name.startswith(TRAIN):
-            with atomic_folder(out / "agents" / name.removeprefix(TRAIN)) as copy:
-                for file in folder.iterdir():
-                    if file.is_file() and file.name != RECORD:
-                        write_bytes(copy / file.name, file.read_bytes())
-    resolved = study_yaml(plan.study)
-    write_text(out / "study.yaml", resolved)
-    write_json(out / "claims.json", tables["claims"].to_dicts())
-    listing = [
-        f"{r.name:<32} {'cached' if r.cached else 'computed':<9} {r.seconds:9.1f} s "
-        f"{r.peak_memory_gib:6.2f} GiB  {r.key[:16]}"
-        for r in done.runs
-    ]
-    write_text(out / "logs" / "stages.log", "\n".join(listing) + "\n")
-    manifest = {**_manifest(plan, tables, done, resolved), **planned(plan)}
-    write_json(out / "manifest.json", sealed_manifest(manifest, out))
-
-
-def _manifest(
-    plan: Plan, tables: Mapping[str, pl.DataFrame], done: RunSummary, resolved: str
-) -> dict[str, object]:
-    return {
-        "moralscope": __version__,
-        "study": plan.study.name,
-        "study_sha256": sha256_text(resolved),
-        "seed": plan.study.seed,
-        "plan": plan_digest(plan),
-        "measured": measuring(task.stage for task in plan),
-        "versions": versions(),
-        "platform": {
-            "system": platform.system(),
-            "machine": platform.machine(),
-            "cores": os.cpu_count(),
-            "threads": threads(),
-        },
-        "model": {
-            "id": plan.source.name,
-            "source": plan.source.origin,
-            "sha256": plan.source.sha256,
-            "dtype": plan.study.dtype,
-            "device": plan.study.device,
-            "dropped_config_keys": list(plan.source.dropped_keys),
-        },
-        "seconds_total": done.seconds,
-        "seconds_computing": sum(r.seconds for r in done.runs),
-        "peak_memory_gib": max(r.peak_memory_gib for r in done.runs),
-        "stages": [
-            {
-                "name": r.name,
-                "package": r.package,
-                "key": r.key,
-                "seconds": r.seconds,
-                "peak_memory_gib": r.peak_memory_gib,
-                "cached": r.cached,
-            }
-            for r in done.runs
-        ],
-        "tables": {
-            name: {
-                "rows": table.height,
-                "sha256": sha256_file(done.out / "tables" / f"{name}.parquet"),
-            }
-            for name, table in tables.items()
-        },
-    }
+@contextlib.contextmanager
+def _probe(cache: StageCache) -> Generator[Path]:
+    """A file in the cache by which workers know that it is the same one."""
+    path = make_folder(cache.root / "locks") / f"{os.getpid()}-{uuid.uuid4().hex}.probe"
+    path.touch()
+    try:
+        yield path
+    finally:
+        path.unlink(missing_ok=True)

@@ -6,7 +6,8 @@ whose stages are all cached loads no weights at all.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+import contextlib
+from collections.abc import Generator, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -48,6 +49,18 @@ class Workbench:
         """Forget models and clean runs."""
         self._base, self._roster = None, None
         self._clean.clear()
+
+    @contextlib.contextmanager
+    def lacking(self, names: Iterable[str]) -> Generator[None]:
+        """The study without some agents, for a stage that is made from what is there."""
+        absent, whole = set(names), self.study
+        if absent:
+            kept = {name: entry for name, entry in whole.agents.items() if name not in absent}
+            self.study = whole.model_copy(update={"agents": kept})
+        try:
+            yield
+        finally:
+            self.study = whole
 
     def roster(self, names: Iterable[str], trained: Mapping[str, Path]) -> Roster:
         """The roster with at least these agents loaded.
