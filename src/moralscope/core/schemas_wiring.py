@@ -50,7 +50,7 @@ SCHEMAS: dict[str, tuple[str, str, str]] = {
         sites          | integer  | count  | sites that are distinct, alive and resolved in both agents
         pairs          | integer  | count  | pairs of them that could be tested
         prompts        | integer  | count  | prompts that the correlations are over
-        prompts_needed | integer  | count  | independent prompts that would tell a correlation from one that is 0.3 of Fisher z away, with 80% power, one pair at a time
+        prompts_needed | integer  | count  | independent prompts that would tell two correlations apart that differ by as much as the study asked for (0.3 of Fisher z unless it says otherwise), with 80% power, one pair at a time
         scenarios      | integer  | count  | units whose labels are swapped
         changed        | integer  | count  | pairs that change by more than 0.3 of Fisher z
         distance       | number?  | Fisher z | root mean square difference over the tested pairs; null where there is none

@@ -16,7 +16,7 @@ from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from scipy import special, stats
+from scipy import special
 
 from moralscope.core.errors import EvidenceError
 from moralscope.evidence.statistics.resampling import Array, finite
@@ -118,7 +118,9 @@ def detectable_rank_correlation(things: int, alpha: float = 0.05, power: float =
 
 def _standard(values: Array) -> Array | None:
     """Ranks about their mean, of length 1; None where all are equal."""
-    ranks = np.asarray(stats.rankdata(values), dtype=np.float64)
+    _, place, counts = np.unique(values, return_inverse=True, return_counts=True)
+    # The mean of the ranks that equal values share.
+    ranks = (np.cumsum(counts) - (counts - 1) / 2.0)[place]
     ranks -= ranks.mean()
     length = float(np.linalg.norm(ranks))
     return ranks / length if length > 0.0 else None

@@ -7,9 +7,19 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from moralscope.core.agents import Frozen
+from moralscope.studies.choices.attention import AttentionChoice
+from moralscope.studies.choices.interactions import InteractionChoice
 
 Method = Literal[
-    "lens", "attribution", "attribution_change", "patching", "approximations", "paths", "circuits"
+    "lens",
+    "attribution",
+    "attribution_change",
+    "patching",
+    "approximations",
+    "paths",
+    "circuits",
+    "attention",
+    "interactions",
 ]
 SiteKind = Literal[
     "head", "mlp", "attn", "q", "k", "v", "embed", "resid_pre", "resid_mid", "resid_post"
@@ -22,7 +32,8 @@ class MechanismChoice(Frozen):
     Attributes:
         methods: which to use: the lens with its controls; attribution, and its change from the
             base split into weights and input; exhaustive patching; approximations of it with
-            their agreement; paths straight to the decision; circuits.
+            their agreement; paths straight to the decision; circuits; attention by
+            category, masked and amplified; component interactions.
         scenarios: how many scenarios to use; those of clusters are taken in turn over games and
             asked once in each wording, orders and labels rotated.
         pairs: ordered pairs (source, target) to patch; the base into every trained agent unless
@@ -35,6 +46,8 @@ class MechanismChoice(Frozen):
             changes (``opponent_previous``, ``own_previous``, ``payoffs``, ``labels``) or those
             that the user's prompts declare.
         circuit_share: share of the full swap that a circuit has to reach.
+        attention: settings of attention.
+        interactions: settings of component interactions.
         memory_mib: what a patching pass may use beyond the model and its clean runs.
     """
 
@@ -47,6 +60,8 @@ class MechanismChoice(Frozen):
     write: Literal["write", "z"] = "write"
     changes: tuple[str, ...] = ()
     circuit_share: Annotated[float, Field(gt=0, le=1)] = 0.8
+    attention: AttentionChoice = AttentionChoice()
+    interactions: InteractionChoice = InteractionChoice()
     memory_mib: Annotated[int, Field(ge=1)] = 2048
 
     @property

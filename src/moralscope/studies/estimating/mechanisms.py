@@ -13,7 +13,9 @@ from moralscope.mechanisms.patching.plans import plan_passes
 from moralscope.mechanisms.patching.segments import ALL, ANSWER_SPAN, PackedPrompts
 from moralscope.mechanisms.patching.sweeps import Pairs, segments_for
 from moralscope.studies.catalogue import changed_pairs, mechanism_prompts
+from moralscope.studies.estimating.attention import attention_work
 from moralscope.studies.estimating.controls import control_work
+from moralscope.studies.estimating.interactions import interaction_work
 from moralscope.studies.estimating.shape import BYTES_PER_ROW, Shape, Work, nodes_of
 from moralscope.studies.steps.mechanisms import (
     CIRCUIT_CANDIDATES,
@@ -26,7 +28,10 @@ from moralscope.studies.study import Study, base_name
 Running = set[tuple[str, str]]
 """Agents whose clean run on some prompts is in memory."""
 
-WORKS: tuple[Callable[[str, Study, Shape], Work | None], ...] = ()
+WORKS: tuple[Callable[[str, Study, Shape], Work | None], ...] = (
+    attention_work,
+    interaction_work,
+)
 """The work of methods with a module of their own, by a stage's name; None for other stages."""
 
 _BACKWARD = 3.0

@@ -10,6 +10,8 @@ from collections.abc import Callable, Mapping, Sequence
 
 from moralscope.studies.catalogue import digest, digest_pairs, mechanism_prompts
 from moralscope.studies.choices.mechanisms import Method
+from moralscope.studies.planning.attention import add_attention
+from moralscope.studies.planning.interactions import add_interactions
 from moralscope.studies.planning.planner import Inputs, Planner
 from moralscope.studies.steps import controls, mechanisms
 from moralscope.studies.steps.context import Step
@@ -109,5 +111,5 @@ def _patching_inputs(study: Study) -> dict[str, object]:
     return study.mechanisms.model_dump(mode="json", include=wanted)
 
 
-ADDERS: tuple[Adder, ...] = (add_reading, add_patches)
+ADDERS: tuple[Adder, ...] = (add_reading, add_patches, add_attention, add_interactions)
 """Every method's stages, in the order in which they are computed."""
