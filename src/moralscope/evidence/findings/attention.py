@@ -39,7 +39,7 @@ from moralscope.evidence.ledger import Consulted, Finding, Setting, consult
 from moralscope.evidence.pairs import Kind, Pair, compared
 from moralscope.evidence.statistics.resampling import Array
 from moralscope.evidence.statistics.shares import MARGIN, share_log_odds
-from moralscope.evidence.units import Units, inference_family, on_family
+from moralscope.evidence.units import Tables, Units, inference_family, on_family
 
 REST = "rest"
 """The category of everything that no other names."""
@@ -60,8 +60,7 @@ class Looking:
         partial: the others, with how many prompts have them.
         prompts: how many prompts there are.
         values: per agent (G, H, C) log-odds of masses, means over the prompts of a scenario.
-        masses: per agent (C,) mean masses.
-        faults: per agent its clones and dead heads.
+        masses: per agent (G, C) masses, means over prompts and heads.
     """
 
     family: str
@@ -72,7 +71,6 @@ class Looking:
     prompts: int
     values: Mapping[str, Array]
     masses: Mapping[str, Array]
-    faults: Mapping[str, SiteFaults]
 
 
 def pairs_with_base_last(setting: Setting, agents: Sequence[str]) -> tuple[Pair, ...]:
@@ -98,7 +96,8 @@ def attention_findings(setting: Setting) -> Iterator[Finding]:
         return
     present: list[str] = setting.tables["attention"].get_column("agent").unique().sort().to_list()
     pairs = pairs_with_base_last(setting, present)
-    looking = look(setting, tuple(dict.fromkeys(a for p in pairs for a in p.agents)))
+    agents = tuple(dict.fromkeys(agent for pair in pairs for agent in pair.agents))
+    looking = look(setting.tables, agents)
     if looking is None:
         return
     for kind in KINDS:
@@ -112,21 +111,27 @@ def attention_findings(setting: Setting) -> Iterator[Finding]:
         yield from column_findings(setting, f"attention {kind}", columns, family)
         for pair in alike:
             yield from _partial(setting, looking, pair.agents)
+    table = setting.tables["attention"]
+    blamed = {agent: faults(attention_results(table, agent)) for agent in agents}
     for pair in pairs:
-        yield _heads(setting, looking, pair.agents)
+        yield _heads(setting, looking, pair.agents, [blamed[agent] for agent in pair.agents])
 
 
-def look(setting: Setting, agents: Sequence[str]) -> Looking | None:
+def look(tables: Tables, agents: Sequence[str]) -> Looking | None:
     """Where some agents look; None where there are none, or none of the prompts is known.
+
+    Args:
+        tables: with ``prompts`` and ``attention``.
+        agents: that the table has rows of.
 
     Raises:
         TableError: two of them were measured on different prompts, heads or categories.
     """
-    own = setting.tables["attention"].filter(pl.col("agent").is_in(list(agents)))
-    family = inference_family(setting.tables["prompts"], own.get_column("prompt"))
+    own = tables["attention"].filter(pl.col("agent").is_in(list(agents)))
+    family = inference_family(tables["prompts"], own.get_column("prompt"))
     if not agents or family is None:
         return None
-    placed = on_family(own, setting.tables["prompts"], family)
+    placed = on_family(own, tables["prompts"], family)
     by_agent = {agent: placed.filter(pl.col("agent") == agent) for agent in agents}
     first = by_agent[agents[0]]
     for agent in agents[1:]:
@@ -152,9 +157,6 @@ def look(setting: Setting, agents: Sequence[str]) -> Looking | None:
         prompts=prompts,
         values={agent: values for agent, (values, _) in means.items()},
         masses={agent: masses for agent, (_, masses) in means.items()},
-        faults={
-            agent: faults(attention_results(setting.tables["attention"], agent)) for agent in agents
-        },
     )
 
 
@@ -175,7 +177,7 @@ def _same_places(first: pl.DataFrame, other: pl.DataFrame, agents: tuple[str, st
 
 
 def _means(rows: pl.DataFrame, categories: Sequence[str], agent: str) -> tuple[Array, Array]:
-    """Log-odds by scenario, head and category, and masses by category.
+    """Log-odds by scenario, head and category, and masses by scenario and category.
 
     Summed in one order whoever it is, so that equal agents have equal means to the last digit.
     """
@@ -199,9 +201,11 @@ def _means(rows: pl.DataFrame, categories: Sequence[str], agent: str) -> tuple[A
     masses = masses.reshape(prompts.height, heads, len(categories))
     scenario = prompts.get_column("scenario").to_list()
     index = np.unique(np.array(scenario), return_inverse=True)[1]
-    sums = np.zeros((int(index.max()) + 1, heads, len(categories)))
-    np.add.at(sums, index, share_log_odds(masses))
-    return sums / np.bincount(index)[:, None, None], masses.mean(axis=(0, 1))
+    counts = np.bincount(index)[:, None, None]
+    sums = np.zeros((2, len(counts), heads, len(categories)))
+    np.add.at(sums[0], index, share_log_odds(masses))
+    np.add.at(sums[1], index, masses)
+    return sums[0] / counts, (sums[1] / counts).mean(axis=1)
 
 
 def _consult(setting: Setting, agents: Sequence[str], *, by_head: bool) -> Consulted:
@@ -225,7 +229,7 @@ def _column(setting: Setting, looking: Looking, agents: tuple[str, str], categor
     values = first - second
     more = "more" if values.mean() > 0.0 else "less"
     heads = len(looking.heads)
-    one, other = (float(looking.masses[agent][at]) for agent in agents)
+    one, other = (float(looking.masses[agent][:, at].mean()) for agent in agents)
     return Column(
         id=f"attention:{agents[0]}:{agents[1]}:{category}",
         found=f"{agents[0]} looks {more} at {category} than {agents[1]}: the log-odds of its "
@@ -251,9 +255,10 @@ def _partial(setting: Setting, looking: Looking, agents: tuple[str, str]) -> Ite
         )
 
 
-def _heads(setting: Setting, looking: Looking, agents: tuple[str, str]) -> Finding:
+def _heads(
+    setting: Setting, looking: Looking, agents: tuple[str, str], blamed: Sequence[SiteFaults]
+) -> Finding:
     name = f"attention:{agents[0]}:{agents[1]}"
-    blamed = [looking.faults[agent] for agent in agents]
     sound = [
         index
         for index, head in enumerate(looking.heads)
