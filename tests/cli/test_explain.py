@@ -106,7 +106,7 @@ def test_two_agents_are_explained_on_two_prompts_of_ones_own(
     run_line, _, page_line = said.out.splitlines()[-3:]
     assert run_line.startswith(f"Run: {out} (")
     assert page_line == f"Report: {out / 'report.html'}"
-    page = (out / "report.html").read_text()
+    page = (out / "report" / "prompts.html").read_text()
     assert "2 days after the deadline" in page
     assert set(tables["agents"]["agent"]) == {"base", "tuned-v2"}
     assert tables["prompts"]["prompt"].to_list() == ["soon", "late"]
