@@ -6,7 +6,7 @@ A study is a frozen value read from YAML. Every default is written out when a ru
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Literal, cast
 
@@ -29,6 +29,7 @@ from moralscope.studies.choices.mechanisms import MechanismChoice
 from moralscope.studies.choices.prompts import PromptChoice
 from moralscope.studies.comparing import check_comparisons, compared_pairs
 from moralscope.studies.expectations import Measures, check_hypotheses
+from moralscope.studies.presets import with_changes, with_preset
 from moralscope.training.batches import training_game
 from moralscope.training.config import TrainingConfig
 from moralscope.training.finished import SETTINGS, read_settings
@@ -40,6 +41,7 @@ class Study(Frozen):
 
     Attributes:
         name: shown in the report.
+        preset: supplies what is left out, see ``presets``: ``small`` or ``paper``.
         model: base model: ``default``, a hub id or a folder.
         dtype, device: of the base weights.
         seed: of every draw of the study; agents may have training seeds of their own.
@@ -56,6 +58,7 @@ class Study(Frozen):
     """
 
     name: str = "study"
+    preset: Literal["small", "paper"] = "small"
     model: str = "default"
     dtype: Literal["float32", "bfloat16", "nf4"] = "float32"
     device: str = "cpu"
@@ -78,7 +81,7 @@ class Study(Frozen):
     def _with_seeds(cls, given: object) -> object:
         if not isinstance(given, Mapping):
             return given
-        settings = cast("Mapping[str, object]", given)
+        settings = with_preset(cast("Mapping[str, object]", given))
         agents = settings.get("agents")
         if not isinstance(agents, Mapping):
             return settings
@@ -316,14 +319,19 @@ def measures(study: Study) -> Measures:
     )
 
 
-def read_study(path: Path) -> Study:
+def read_study(path: Path, changes: Sequence[str] = ()) -> Study:
     """Read a study file.
+
+    Args:
+        path: the file.
+        changes: keys that are set anew, ``KEY=VALUE`` (``presets.with_changes``).
 
     Raises:
         ConfigError: the file cannot be read, or something in it is wrong; the message names the
             place and the nearest right key.
     """
-    return validate(Study, read_yaml(path), path.name)
+    where = " with --set ".join((path.name, *changes))
+    return validate(Study, with_changes(read_yaml(path), changes), where)
 
 
 def study_yaml(study: Study) -> str:
