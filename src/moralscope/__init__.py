@@ -4,6 +4,7 @@
     agents = ms.load("default", game="path/to/adapter")
     prompts = [ms.ask("Keep or break the deal?", positive=" break", negative=" keep"), ...]
     found = ms.explain(agents, prompts)
+    run = ms.open_run("runs/demo")
 
 The top package imports nothing heavy: names are resolved when they are used. For more than that,
 import the package that answers your question: ``moralscope.games``, ``moralscope.models``,
@@ -18,7 +19,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from moralscope.core.errors import MoralscopeError
     from moralscope.explaining import Agents, Explanation, ask, explain, load
-    from moralscope.reports import build_report
+    from moralscope.reports import OpenedRun, build_report, open_run
     from moralscope.studies import read_study, run_study
 
 __version__ = "0.1.0"
@@ -26,11 +27,13 @@ __all__ = [
     "Agents",
     "Explanation",
     "MoralscopeError",
+    "OpenedRun",
     "__version__",
     "ask",
     "build_report",
     "explain",
     "load",
+    "open_run",
     "read_study",
     "run_study",
 ]
@@ -39,10 +42,12 @@ _HOMES = {
     "Agents": "explaining",
     "Explanation": "explaining",
     "MoralscopeError": "core.errors",
+    "OpenedRun": "reports",
     "ask": "explaining",
     "build_report": "reports",
     "explain": "explaining",
     "load": "explaining",
+    "open_run": "reports",
     "read_study": "studies",
     "run_study": "studies",
 }

@@ -321,11 +321,18 @@ def calibrate(
 
 
 @app.command(sort_key=9)
-def report(run: Annotated[Path, Parameter(help="The folder of a finished run.")], /) -> int:
+def report(
+    run: Annotated[Path, Parameter(help="The folder of a finished run.")],
+    /,
+    *,
+    exports: Annotated[
+        bool, Parameter(help="Whether every table is written as CSV into exports/ too.")
+    ] = True,
+) -> int:
     """Write the report of a run again from its tables."""
     from moralscope.cli.reporting import write_report  # noqa: PLC0415
 
-    return write_report(run)
+    return write_report(run, exports=exports)
 
 
 @app.command(sort_key=10)

@@ -12,15 +12,19 @@ from moralscope.core.tables import read_table
 from moralscope.reports import build_report
 
 
-def write_report(run: Path) -> int:
+def write_report(run: Path, *, exports: bool = True) -> int:
     """Build the report of a run, count its verdicts and say where the report is.
+
+    Args:
+        run: the folder of a run.
+        exports: whether tables are written as CSV too.
 
     Raises:
         ConfigError: the folder does not hold a run.
     """
     console = Console()
     with drawn(Console(stderr=True)) as progress:
-        page = build_report(run, progress)
+        page = build_report(run, progress, exports=exports)
     if (run / "tables" / "claims.parquet").is_file():
         draw_verdicts(console, read_table("claims", run / "tables").get_column("verdict"))
     say(console, f"Report: {page}", "bold")
