@@ -24,7 +24,7 @@ SCHEMAS: dict[str, tuple[str, str, str]] = {
         level      | text    | one of | behaviour, attribution, patching, attention, wiring, weights or representations
         measure    | text    | name   | what the distance is made of; the claims rest on the first measure of a level
         comparison | text    | name   | which comparison it belongs to; base and seeds as in comparisons
-        kind       | text    | one of | named, base or replicate, as in comparisons; rewards: mean over all pairs of agents of two rewards
+        kind       | text    | one of | named, base or replicate, as in comparisons; rewards: mean over the pairs of agents of two rewards from different seeds
         agent_a    | text    | name   | one of the pair; of kind rewards the reward
         agent_b    | text    | name   | the other
         distance   | number  | as unit | 0 or more

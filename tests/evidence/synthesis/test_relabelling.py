@@ -27,10 +27,15 @@ def distances(seed: int, first: int, second: int, shift: tuple[float, ...]) -> n
     return np.array(found)
 
 
-def by_hand(d: np.ndarray, first: int) -> tuple[list[float], list[float]]:
-    """Raw and adjusted p over all ways to choose the first reward's agents."""
+def by_hand(d: np.ndarray, first: int, *, shared: bool = True) -> tuple[list[float], list[float]]:
+    """Raw and adjusted p over all ways to choose the first reward's agents.
+
+    Where they are not ``shared``, pairs of the k-th agents of both rewards do not count.
+    """
     agents = d.shape[1]
     pairs = list(itertools.combinations(range(agents), 2))
+    if not shared:
+        pairs = [(i, j) for i, j in pairs if j - i != first]
     table = []
     for chosen in itertools.combinations(range(agents), first):
         same = [(i in chosen) == (j in chosen) for i, j in pairs]
@@ -66,6 +71,38 @@ def test_p_values_are_those_of_every_exchange(
             alone.between - alone.within, abs=1e-12
         )
         assert found.floor == pytest.approx(alone.floor)
+
+
+@pytest.mark.parametrize("shift", [(0.0, 0.0), (1.5, 0.2)])
+def test_pairs_that_do_not_count_are_left_out_of_every_mean(shift: tuple[float, ...]) -> None:
+    d = distances(4, 4, 4, shift)
+    counted = np.array([[abs(i - j) != 4 for i in range(8)] for j in range(8)])
+    found = relabel(d, 4, np.random.default_rng(0), counted=counted)
+    raw, adjusted = by_hand(d, 4, shared=False)
+    assert found.p == pytest.approx(raw, abs=1e-12)
+    assert found.p_adjusted == pytest.approx(adjusted, abs=1e-12)
+    rewards = ["a"] * 4 + ["b"] * 4
+    for k, level in enumerate(d):
+        alone = seed_replicate(level, rewards, np.random.default_rng(0), counted=counted)
+        assert (found.between[k], found.within[k]) == pytest.approx((alone.between, alone.within))
+    with pytest.raises(EvidenceError, match="from different seeds"):
+        relabel(d, 4, np.random.default_rng(0), counted=np.zeros((8, 8), dtype=bool))
+
+
+def test_shared_starts_neither_hide_rewards_nor_make_them() -> None:
+    """What agents of one seed have in common is larger than anything that rewards do."""
+    rng = np.random.default_rng(1)
+    counted = np.array([[abs(i - j) != 5 for i in range(10)] for j in range(10)])
+    found = {}
+    for apart in (0.0, 1.5):
+        start = np.tile(3.0 * rng.normal(size=(5, 40)), (2, 1))
+        own = start + 0.3 * rng.normal(size=(10, 40))
+        own[:5] += apart * rng.normal(size=40)
+        d = np.linalg.norm(own[:, None] - own[None], axis=2)[None]
+        found[apart] = relabel(d, 5, rng, counted=counted).p[0]
+        everybody = relabel(d, 5, rng).p[0]
+    assert found[0.0] > 0.05
+    assert found[1.5] < 0.05 < everybody
 
 
 def test_the_floor_does_not_rise_with_the_levels() -> None:

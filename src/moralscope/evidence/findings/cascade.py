@@ -100,7 +100,12 @@ def _of_rewards(setting: Setting, one: Outcome, family: Sequence[Outcome]) -> Fi
         "exchangeable",
         query=NOTHING
         if found is None
-        else distances_of_rewards(one.measured.level, one.measured.measure, question.agents),
+        else distances_of_rewards(
+            one.measured.level,
+            one.measured.measure,
+            question.agents,
+            same_seeds=one.counted is None or bool(one.counted.all()),
+        ),
         consulted=consulted,
         p=None if test is None else float(test.p[one.at]),
         p_adjusted=one.p_adjusted,
@@ -120,6 +125,7 @@ def _figures_of_rewards(one: Outcome, levels: int) -> str:
     if one.matrix is None or difference(one) is None:
         return f"{size(one.distance.whole)} {unit} between rewards{_on_scale(one)}"
     whole, interval = difference(one) or (0.0, None)
+    # The distance on the scale is the mean over the same pairs as the first part of the difference.
     within = one.distance.whole - whole
     p = "" if one.p_adjusted is None else f", adjusted {probability(one.p_adjusted)}"
     over = f" over {levels} level{'s' * (levels != 1)}" if one.p_adjusted is not None else ""

@@ -10,14 +10,23 @@ from collections.abc import Sequence
 from moralscope.evidence.findings.queries import layered, listed, text
 
 
-def distances_of_rewards(level: str, measure: str, agents: Sequence[str]) -> str:
+def distances_of_rewards(
+    level: str, measure: str, agents: Sequence[str], *, same_seeds: bool
+) -> str:
     """Mean distance of agents of different rewards minus that of agents of one reward.
 
     Args:
         level: of the cascade.
         measure: of the level.
         agents: one per training seed of two rewards.
+        same_seeds: whether pairs that began from the same seed count.
     """
+    apart = (
+        ""
+        if same_seeds
+        else " AND (a.training_seed IS NULL OR b.training_seed IS NULL "
+        "OR a.training_seed <> b.training_seed)"
+    )
     rows = (
         "SELECT DISTINCT cascade.agent_a || ' ' || cascade.agent_b AS unit, a.reward AS reward, "
         "b.reward AS other_reward, cascade.distance AS value FROM cascade "
@@ -25,6 +34,7 @@ def distances_of_rewards(level: str, measure: str, agents: Sequence[str]) -> str
         "JOIN agents AS b ON cascade.agent_b = b.agent "
         f"WHERE {_those(level, measure)} AND cascade.kind IN ('named', 'replicate') "
         f"AND cascade.agent_a IN ({listed(agents)}) AND cascade.agent_b IN ({listed(agents)})"
+        f"{apart}"
     )
     means = (
         "SELECT unit, reward, other_reward, AVG(value) AS value FROM evidence_rows "

@@ -53,7 +53,7 @@ def cascade_of(study: Study, *, seed: int, draws: int, alpha: float) -> pl.DataF
     rows: list[Row] = []
     for question in questions_of(study.tables):
         for found in outcomes(study, question, alpha=alpha, seed=seed, draws=draws):
-            rows += _rewards(found, alpha) if question.rewards else [_agents(found, alpha)]
+            rows += _rewards(found, alpha) if question.rewards else [_agents(study, found, alpha)]
             if question.rewards:
                 rows += _members(study, found)
     rows += [row for pair in study.pairs if pair.kind != "named" for row in _ends(study, pair)]
@@ -63,14 +63,14 @@ def cascade_of(study: Study, *, seed: int, draws: int, alpha: float) -> pl.DataF
     return from_rows("cascade", rows)
 
 
-def _agents(found: Outcome, alpha: float) -> Row:
+def _agents(study: Study, found: Outcome, alpha: float) -> Row:
     pair = found.question.pairs[0]
     answer = found.answer(alpha)
     return _row(found.measured, pair, found.scale, found.distance.whole) | {
         "relative": found.relative,
         **_interval(found),
         "answer": answer,
-        "reason": _reason_of_agents(found, answer),
+        "reason": _reason_of_agents(found, answer) + _one_seed(study, pair),
     }
 
 
@@ -190,6 +190,17 @@ def _reason_of_rewards(found: Outcome, answer: str | None) -> str:
     return (
         f"Agents of the two rewards lie further apart than seeds of one ({p}), and the interval "
         f"{ends} the distance of the base from them."
+    )
+
+
+def _one_seed(study: Study, pair: Pair) -> str:
+    """What a shared start does to a distance; empty where it is not known to be shared."""
+    seeds = [study.known[name].seed for name in pair.agents if name in study.known]
+    if len(seeds) < 2 or seeds[0] is None or seeds[0] != seeds[1]:
+        return ""
+    return (
+        " Both began from the same seed, so they may lie closer than two seeds do, whatever they "
+        "were trained for."
     )
 
 

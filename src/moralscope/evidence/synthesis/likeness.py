@@ -13,6 +13,8 @@ Weights are no sample: d is either within the margin or not.
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 
 from moralscope.evidence.statistics.equivalence import DEFAULT_MARGIN_SHARE, MIN_UNITS
@@ -20,7 +22,7 @@ from moralscope.evidence.statistics.intervals import Interval, t_upper_tail
 from moralscope.evidence.statistics.resampling import Array
 from moralscope.evidence.synthesis.distances import jackknife, jackknife_error
 from moralscope.evidence.synthesis.outcomes import Outcome
-from moralscope.evidence.synthesis.relabelling import without_seeds
+from moralscope.evidence.synthesis.relabelling import means, without_seeds
 
 
 def margin_of(found: Outcome) -> float | None:
@@ -57,19 +59,18 @@ def difference(found: Outcome) -> tuple[float, Interval | None] | None:
     if matrix is None or max(map(len, found.question.sides)) < 2:
         return None
     first = len(found.question.sides[0])
-    one, other = np.triu_indices(len(matrix), 1)
-    same = (one < first) == (other < first)
-    apart = matrix[one, other]
-    whole = float(apart[~same].mean() - apart[same].mean())
-    between, within = without_seeds(matrix, first)
-    return whole, jackknife(whole, between - within)
+    between, within = means(matrix, first, found.counted)
+    if not math.isfinite(between - within):
+        return None
+    left, inside = without_seeds(matrix, first, found.counted)
+    return between - within, jackknife(between - within, left - inside)
 
 
 def _of_rewards(found: Outcome, margin: float) -> float | None:
     whole = difference(found)
     if whole is None or found.matrix is None or found.test is None:
         return None
-    between, within = without_seeds(found.matrix, len(found.question.sides[0]))
+    between, within = without_seeds(found.matrix, len(found.question.sides[0]), found.counted)
     left = between - within
     if not np.isfinite(left).all():
         return None

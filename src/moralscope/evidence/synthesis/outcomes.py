@@ -2,8 +2,9 @@
 
 Of two agents the distance is theirs, with a jackknife interval over scenarios; nothing is tested,
 because two agents of two rewards are one draw of each. Of two rewards the distance is the mean over
-all pairs of their agents, with a jackknife interval over training seeds, and all levels are tested
-together by relabelling the seeds (``relabelling``). That takes five seeds of each reward.
+all pairs of their agents from different seeds, with a jackknife interval over training seeds, and
+all levels are tested together by relabelling the seeds (``relabelling``). That takes five seeds of
+each reward.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from moralscope.evidence.statistics.replicates import replicate_floor
 from moralscope.evidence.statistics.resampling import Array
 from moralscope.evidence.synthesis.comparing import Question
 from moralscope.evidence.synthesis.distances import Apart, Distances, jackknife
-from moralscope.evidence.synthesis.relabelling import Relabelled, relabel, without_seeds
+from moralscope.evidence.synthesis.relabelling import Flags, Relabelled, relabel, without_seeds
 from moralscope.evidence.synthesis.scale import SEEDS, Scale, Study, scale_for
 
 INDISTINGUISHABLE = "indistinguishable from another seed"
@@ -44,6 +45,7 @@ class Outcome:
         n, replicate: units of the interval.
         matrix: (N, N) distances of the agents of two rewards; None of two agents, or where a pair
             was not measured.
+        counted: (N, N) which pairs count: agents of different seeds. All where none would.
         test: over the seeds of two rewards; None where it is not identified.
         at: place of the level in that test.
         missing: what the design lacks, as a sentence; None where it is tested.
@@ -59,6 +61,7 @@ class Outcome:
     n: int
     replicate: str
     matrix: Array | None
+    counted: Flags | None
     test: Relabelled | None
     at: int
     missing: str | None
@@ -106,18 +109,18 @@ def outcomes(
         return
     matrices = {id(m): _matrix(m, question) for m in study.measured}
     lacking = seeds_missing(question, alpha)
+    counted = _counted(study, question)
     tested = [m for m in primary if matrices[id(m)] is not None]
     test = None
     if lacking is None and tested:
         rng = stream(seed, "claims", "cascade", question.name, *question.rewards)
         stacked = np.array([matrices[id(m)] for m in tested])
-        test = relabel(stacked, len(question.sides[0]), rng, draws)
+        test = relabel(stacked, len(question.sides[0]), rng, draws, counted)
     for measured in study.measured:
         matrix = matrices[id(measured)]
         there = [
             found
-            for a in question.sides[0]
-            for b in question.sides[1]
+            for a, b in crossing(question, counted)
             if (found := measured.between(a, b)) is not None
         ]
         if not there:
@@ -126,7 +129,7 @@ def outcomes(
         if why is None and matrix is None:
             why = _unmeasured(measured, question)
         yield _of_rewards(
-            study, question, measured, there, matrix,
+            study, question, _Seeds(measured, there, matrix, counted),
             primary=measured in primary,
             test=test if measured in tested else None,
             at=tested.index(measured) if measured in tested else 0,
@@ -178,6 +181,7 @@ def _of_agents(
         n=measured.n,
         replicate=measured.replicate,
         matrix=None,
+        counted=None,
         test=None,
         at=0,
         missing="two agents are one draw of what their training gives; whether training differs "
@@ -185,24 +189,32 @@ def _of_agents(
     )
 
 
+@dataclass(frozen=True, eq=False)
+class _Seeds:
+    """What one measure says of the agents of two rewards."""
+
+    measured: Distances
+    there: Sequence[Apart]
+    matrix: Array | None
+    counted: Flags
+
+
 def _of_rewards(
     study: Study,
     question: Question,
-    measured: Distances,
-    there: Sequence[Apart],
-    matrix: Array | None,
+    seeds: _Seeds,
     *,
     primary: bool,
     test: Relabelled | None,
     at: int,
     missing: str | None,
 ) -> Outcome:
+    measured, matrix, counted = seeds.measured, seeds.matrix, seeds.counted
     scale = scale_for(study, measured, question.agents)
-    whole = float(np.mean([found.whole for found in there]))
+    whole = float(np.mean([found.whole for found in seeds.there]))
     relative, interval = scale.relative(whole), None
-    seeds = len(question.agents)
     if matrix is not None and relative is not None and min(map(len, question.sides)) > 1:
-        left, _ = without_seeds(matrix, len(question.sides[0]))
+        left, _ = without_seeds(matrix, len(question.sides[0]), counted)
         moved = [scale.relative(float(one)) for one in left]
         interval = jackknife(relative, np.array(moved, dtype=np.float64))
     return Outcome(
@@ -213,13 +225,33 @@ def _of_rewards(
         distance=Apart(whole, np.empty(0)),
         relative=relative,
         interval=interval,
-        n=seeds,
+        n=len(question.agents),
         replicate="training seeds",
         matrix=matrix,
+        counted=counted,
         test=test,
         at=at,
         missing=missing,
     )
+
+
+def _counted(study: Study, question: Question) -> Flags:
+    """(N, N) pairs of agents from different seeds; all where no two rewards have such a pair."""
+    seeds = [study.known[name].seed for name in question.agents]
+    apart = np.array([[a is None or a != b for b in seeds] for a in seeds])
+    first = len(question.sides[0])
+    return apart if apart[:first, first:].any() else np.ones_like(apart)
+
+
+def crossing(question: Question, counted: Flags) -> list[tuple[str, str]]:
+    """The pairs of agents of different rewards that count."""
+    first = len(question.sides[0])
+    return [
+        (a, b)
+        for i, a in enumerate(question.sides[0])
+        for j, b in enumerate(question.sides[1])
+        if counted[i, first + j]
+    ]
 
 
 def _matrix(measured: Distances, question: Question) -> Array | None:

@@ -14,6 +14,11 @@ one-sided, because rewards that matter make agents differ more. It controls the 
 claim over the levels, and its smallest value does not rise with their number: 2 / C(2S, S) for S
 seeds each, .008 for five, where Holm's correction over seven levels would need more seeds.
 All reassignments up to 20,000 of them, else random ones with the observed one among them.
+
+Agents of two rewards that began from the same seed share their first adapter and the order of their
+batches, so they lie closer than others whatever they were trained for. Such pairs do not count. The
+agents of a seed still have something in common, of which each reward has its equal part as long as
+both were trained with the same seeds; the test is then conservative.
 """
 
 from __future__ import annotations
@@ -23,10 +28,13 @@ import math
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 
 from moralscope.core.errors import EvidenceError
 from moralscope.evidence.statistics.replicates import replicate_floor
 from moralscope.evidence.statistics.resampling import EXACT_LABELLINGS, Array, finite
+
+Flags = NDArray[np.bool_]
 
 _TIE = 1e-9
 
@@ -50,7 +58,11 @@ class Relabelled:
 
 
 def relabel(
-    distances: Array, first: int, rng: np.random.Generator, draws: int = 9_999
+    distances: Array,
+    first: int,
+    rng: np.random.Generator,
+    draws: int = 9_999,
+    counted: Flags | None = None,
 ) -> Relabelled:
     """Test all levels together.
 
@@ -60,6 +72,8 @@ def relabel(
         first: how many seeds the first reward has.
         rng: draws the reassignments where there are more than 20,000.
         draws: how many.
+        counted: (N, N) symmetric, which pairs count; all unless given. A reassignment that leaves
+            one of the two means without a pair counts as one that is larger at every level.
 
     Raises:
         EvidenceError: one reward has no seed, or both together no two seeds of one reward.
@@ -69,25 +83,24 @@ def relabel(
     agents = d.shape[1]
     second = agents - first
     if min(first, second) < 1 or max(first, second) < 2:
-        raise EvidenceError(
-            "Rewards cannot be told from training seeds",
-            seen=f"{first} and {second} seeds",
-            allowed="at least one seed of each reward, and two of one",
-            remedy="train more seeds of each reward",
-        )
+        raise _not_told(first, second)
     groups = _groups(agents, first, rng, draws)
     one, other = np.triu_indices(agents, 1)
+    if counted is not None:
+        one, other = one[counted[one, other]], other[counted[one, other]]
     same = groups[:, one] == groups[:, other]
     pairs = d[:, one, other].T
-    inside = same @ pairs
-    # Of unequal groups every reassignment has as many pairs inside as the observed one.
-    count = int(same[0].sum())
-    within = inside / count
-    between = (pairs.sum(axis=0) - inside) / (len(one) - count)
-    statistic = between - within
+    inside, count = same @ pairs, same.sum(axis=1)[:, None]
+    rest = len(one) - count
+    if min(count[0, 0], rest[0, 0]) < 1:
+        raise _not_told(first, second)
+    within = inside / np.maximum(count, 1)
+    between = (pairs.sum(axis=0) - inside) / np.maximum(rest, 1)
+    defined = (np.minimum(count, rest) > 0)[:, 0]
+    statistic = np.where(defined[:, None], between - within, np.inf)
     tolerance = _TIE * np.maximum(np.abs(pairs).max(axis=0), np.finfo(float).tiny)
-    centred = statistic - statistic.mean(axis=0)
-    spread = statistic.std(axis=0)
+    centred = statistic - statistic[defined].mean(axis=0)
+    spread = statistic[defined].std(axis=0)
     # Agents that are all equally far apart tell nothing: no reassignment stands out.
     varies = spread > tolerance
     t = np.where(varies, centred / np.where(varies, spread, 1.0), 0.0)
@@ -105,6 +118,15 @@ def relabel(
     )
 
 
+def _not_told(first: int, second: int) -> EvidenceError:
+    return EvidenceError(
+        "Rewards cannot be told from training seeds",
+        seen=f"{first} and {second} seeds",
+        allowed="pairs of agents of different rewards and of one reward, from different seeds",
+        remedy="train more seeds of each reward",
+    )
+
+
 def _groups(agents: int, first: int, rng: np.random.Generator, draws: int) -> Array:
     """(reassignments, agents) 1 for agents of the first reward; the observed one first."""
     if math.comb(agents, first) <= EXACT_LABELLINGS:
@@ -118,24 +140,33 @@ def _groups(agents: int, first: int, rng: np.random.Generator, draws: int) -> Ar
     return groups
 
 
-def without_seeds(distances: Array, first: int) -> tuple[Array, Array]:
-    """Mean distance between and within two rewards without each seed in turn.
+def means(distances: Array, first: int, counted: Flags | None = None) -> tuple[float, float]:
+    """Mean distance between two rewards and within them; NaN where no pair counts.
 
     Args:
         distances: (N, N) of one level.
         first: how many seeds the first reward has.
-
-    Returns:
-        (N,) between and (N,) within; NaN where nothing is left.
+        counted: (N, N) which pairs count.
     """
-    agents = len(distances)
-    code = np.arange(agents) < first
-    one, other = np.triu_indices(agents, 1)
+    code = np.arange(len(distances)) < first
+    one, other = np.triu_indices(len(distances), 1)
+    if counted is not None:
+        one, other = one[counted[one, other]], other[counted[one, other]]
     apart, same = distances[one, other], code[one] == code[other]
-    between, within = np.full(agents, np.nan), np.full(agents, np.nan)
-    for seed in range(agents):
-        rest = (one != seed) & (other != seed)
-        for found, those in ((between, rest & ~same), (within, rest & same)):
-            if those.any():
-                found[seed] = apart[those].mean()
+    between, within = (
+        float(apart[those].mean()) if those.any() else math.nan for those in (~same, same)
+    )
     return between, within
+
+
+def without_seeds(
+    distances: Array, first: int, counted: Flags | None = None
+) -> tuple[Array, Array]:
+    """(N,) mean distance between and within two rewards without each seed in turn; as ``means``."""
+    agents = len(distances)
+    left = np.empty((agents, 2))
+    for seed in range(agents):
+        rest = np.delete(np.arange(agents), seed)
+        kept = None if counted is None else counted[np.ix_(rest, rest)]
+        left[seed] = means(distances[np.ix_(rest, rest)], first - (seed < first), kept)
+    return left[:, 0], left[:, 1]
