@@ -6,6 +6,33 @@ The form is described in ``core.schemas``.
 from __future__ import annotations
 
 SCHEMAS: dict[str, tuple[str, str, str]] = {
+    "checkpoints": (
+        "a state of a training on its way, which is an agent of its own",
+        "agent",
+        """
+        agent         | text     | name  | the state, as an agent
+        of            | text     | name  | the agent at the end of the training
+        step          | integer  | count | optimiser steps until then
+        steps         | integer  | count | of the whole training
+        training_seed | integer? | count | of the training
+        """,
+    ),
+    "course": (
+        "how far a training has come after a step, at one level",
+        "of step level measure",
+        """
+        of        | text    | name  | the agent at the end of the training
+        agent     | text    | name  | the state after the step
+        step      | integer | count | optimiser steps until then
+        level     | text    | name  | as in cascade: behaviour, attribution, ...
+        measure   | text    | name  | what distances are made of, as in cascade
+        moved     | number  | ratio | distance from the base, over that of the end
+        remaining | number  | ratio | distance from the end, over that of the base from the end: 1 at the start, 0 at the end; more than 1 on a detour
+        low       | number? | ratio | 95% interval of remaining; null: scenarios are no units of this measure
+        high      | number? | ratio | its upper end
+        n_units   | integer | count | units of a single distance
+        """,
+    ),
     "targets": (
         "a sub-layer that is trained, by one way of choosing",
         "of strategy budget training_seed site",

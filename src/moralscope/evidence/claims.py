@@ -25,14 +25,17 @@ from moralscope.evidence.findings.attribution import attribution_findings
 from moralscope.evidence.findings.behaviour import behaviour_findings
 from moralscope.evidence.findings.cascade import cascade_findings
 from moralscope.evidence.findings.contrasts import contrast_claims
+from moralscope.evidence.findings.course import course_findings
 from moralscope.evidence.findings.learned import learned_findings
 from moralscope.evidence.findings.patching import patching_findings
+from moralscope.evidence.findings.pathways import pathway_findings
 from moralscope.evidence.findings.replicates import replicate_findings
 from moralscope.evidence.findings.rewards import reward_findings
 from moralscope.evidence.findings.robustness import robustness_findings
 from moralscope.evidence.findings.similarity import similarity_findings
 from moralscope.evidence.findings.specifications import specification_findings
 from moralscope.evidence.findings.targeting import targeting_findings
+from moralscope.evidence.findings.wired_rewards import wired_reward_findings
 from moralscope.evidence.findings.wiring import wiring_findings
 from moralscope.evidence.gates.judging import judge_gates
 from moralscope.evidence.hypotheses.grammar import Named
@@ -104,7 +107,10 @@ FINDERS: Mapping[str, Callable[[Setting], Iterable[Finding]]] = {
     "patching": patching_findings,
     "attribution": attribution_findings,
     "wiring": wiring_findings,
+    "wired rewards": wired_reward_findings,
+    "pathways": pathway_findings,
     "targeting": targeting_findings,
+    "course": course_findings,
     "attention": attention_findings,
     "attention uses": attention_use_findings,
     "cascade": cascade_findings,

@@ -113,7 +113,8 @@ def make_plan(study: Study, out: Path | None = None, *, elsewhere: bool = False)
         )
     )
     if compared(study):
-        pairs = {"pairs": [asdict(pair) for pair in compared(study)]}
+        course = None if study.course is None else study.course.model_dump(mode="json")
+        pairs = {"pairs": [asdict(pair) for pair in compared(study)], "course": course}
         tables.append(plan.add("comparisons", ("core", "compare"), pairs, (), measuring.compare))
     tables += [add_decisions(plan, name, [asked, *trained]) for name in study.agents]
     tables += looked or add_mechanisms(plan, everyone)

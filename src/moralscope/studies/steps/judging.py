@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from moralscope.core.tables import write_table
 from moralscope.evidence.claims import make_claims
 from moralscope.evidence.controls.judging import judge_controls
+from moralscope.evidence.course.table import course_table
 from moralscope.evidence.designing.table import design_table
 from moralscope.evidence.gates.judging import judge_gates
 from moralscope.evidence.hypotheses.grammar import Named
@@ -24,6 +25,9 @@ def judge(named: Sequence[Named]) -> Step:
         controls = judge_controls(tables, alpha=alpha, seed=study.seed, draws=draws)
         write_table("control_results", controls, context.out)
         tables["control_results"] = controls
+        if "checkpoints" in tables:
+            tables["course"] = course_table(tables)
+            write_table("course", tables["course"], context.out)
         gates = judge_gates(tables)
         write_table("gates", gates, context.out)
         write_table("design", design_table(tables, alpha=alpha, draws=draws), context.out)

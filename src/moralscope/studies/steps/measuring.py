@@ -85,7 +85,7 @@ def enrol(context: Context) -> None:
 
 
 def compare(context: Context) -> None:
-    """Which pairs of agents the study compares."""
+    """Which pairs of agents the study compares, and which agents are states of one training."""
     rows = [
         {
             "comparison": pair.comparison,
@@ -97,6 +97,22 @@ def compare(context: Context) -> None:
         for pair in compared(context.bench.study)
     ]
     write_table("comparisons", from_rows("comparisons", rows), context.out)
+    study = context.bench.study
+    states: list[dict[str, object]] = [
+        {
+            "agent": name,
+            "of": made.of,
+            "step": made.step,
+            "steps": config.steps,
+            "training_seed": config.seed,
+        }
+        for name, entry in study.agents.items()
+        if (made := entry.derived) is not None
+        and made.step is not None
+        and (config := training_config(study, made.of)) is not None
+    ]
+    if states:
+        write_table("checkpoints", from_rows("checkpoints", states), context.out)
 
 
 def decide(name: str) -> Step:
