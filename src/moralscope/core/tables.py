@@ -222,7 +222,7 @@ def read_table(name: str, folder: Path) -> pl.DataFrame:
         )
     try:
         frame = pl.read_parquet(path)
-    except (pl.exceptions.PolarsError, OSError) as cause:
+    except (pl.exceptions.PolarsError, pl.exceptions.PanicException, OSError) as cause:
         raise TableError(
             f"Table {name!r} cannot be read",
             seen=f"{path} ({cause})",

@@ -128,6 +128,40 @@ def _remainders(tables: Tables) -> pl.DataFrame:
     return rows.select(_named("agent", "prompt"), stored="remainder", anew=anew)
 
 
+def _parts(tables: Tables) -> pl.DataFrame:
+    """What new weights and new input add to a component, and by how much it has changed."""
+    place = ["prompt", "site", "token"]
+    agents = tables["agents"].select("agent", "base", untrained=pl.col("kind") == "base")
+    rows = tables["attribution"].join(agents, on="agent")
+    whole = rows.filter(pl.col("part") == "whole").select(*place, "agent", "base", "contribution")
+    bases = rows.filter(pl.col("part") == "whole", pl.col("untrained")).select(
+        *place, "base", before="contribution"
+    )
+    parts = rows.filter(pl.col("part") != "whole").group_by("agent", *place)
+    added = parts.agg(pl.col("contribution").sum().alias("stored"))
+    both = added.join(whole, on=["agent", *place]).join(bases, on=["base", *place])
+    anew = (pl.col("contribution") - pl.col("before")).alias("anew")
+    return both.select(_named("agent", "prompt", "site"), "stored", anew)
+
+
+def _last_reading(tables: Tables) -> pl.DataFrame:
+    """The lens at its last depth, where the options part."""
+    branch = tables["lens"].filter(pl.col("is_branch"), pl.col("sublayer") == "mlp")
+    last = branch.filter(pl.col("layer") == pl.col("layer").max().over("agent", "prompt"))
+    rows = tables["stabilisation"].join(
+        last.unique(["agent", "prompt"], keep="none"), on=["agent", "prompt"]
+    )
+    return rows.select(_named("agent", "prompt"), stored="final_logit_diff", anew="logit_diff")
+
+
+def _mean_depth(tables: Tables) -> pl.DataFrame:
+    """Mean over scenarios of the mean depth over their prompts."""
+    met = tables["stabilisation"].group_by("agent", "scenario").agg(pl.col("depth").mean())
+    means = met.group_by("agent").agg(pl.col("depth").mean().alias("anew"))
+    rows = tables["stabilisation_summary"].join(means, on="agent", how="left")
+    return rows.select(_named("agent"), pl.col("depth").alias("stored"), "anew")
+
+
 def _directions(column: str, sign: float) -> Residuals:
     """Half the sum or the difference of two patches, looked up one by one."""
 
@@ -197,6 +231,17 @@ IDENTITIES = (
     Identity(
         "completeness", "contributions sum to logit_diff plus error",
         ("attribution",), _sums, SUMMED,
+    ),
+    Identity(
+        "attribution", "weights and input add up to the change from base",
+        ("agents",), _parts, SUMMED,
+    ),
+    Identity(
+        "stabilisation", "final_logit_diff is the last reading of the lens",
+        ("lens",), _last_reading, SUMMED,
+    ),
+    Identity(
+        "stabilisation_summary", "depth is the mean over scenarios", ("stabilisation",), _mean_depth
     ),
     Identity(
         "completeness", "remainder is log_odds minus logit_diff", ("decisions",), _remainders, None

@@ -16,7 +16,7 @@ import polars as pl
 
 from moralscope import __version__
 from moralscope.core.errors import ConfigError, MoralscopeError
-from moralscope.core.hashing import code_version
+from moralscope.core.hashing import code_version, sha256_file
 from moralscope.core.schemas import SCHEMAS
 from moralscope.core.sealing import MANIFEST
 from moralscope.core.tables import read_table
@@ -76,9 +76,10 @@ def open_run(path: Path) -> tuple[Opened, list[Check]]:
     """
     _require_run(path)
     checks: list[Check] = []
-    tables, damaged = _tables(path / "tables", checks)
+    manifest = _manifest(path / MANIFEST)
+    tables, damaged = _tables(path, manifest, checks)
     study = _study(path / STUDY, checks)
-    return Opened(path, _manifest(path / MANIFEST), study, tables, damaged), checks
+    return Opened(path, manifest, study, tables, damaged), checks
 
 
 def _require_run(path: Path) -> None:
@@ -121,12 +122,22 @@ def _study(path: Path, checks: list[Check]) -> Study | None:
     return study
 
 
-def _tables(folder: Path, checks: list[Check]) -> tuple[Mapping[str, pl.DataFrame], Sequence[str]]:
+def _tables(
+    run: Path, manifest: Mapping[str, object] | None, checks: list[Check]
+) -> tuple[Mapping[str, pl.DataFrame], Sequence[str]]:
+    """The tables that have the bytes that were written; others are not even decoded."""
+    folder = run / "tables"
+    listed = (manifest or {}).get("files")
+    digests = cast("dict[str, object]", listed) if isinstance(listed, dict) else {}
     what = "the table follows its schema, and no two rows share their key"
     found: dict[str, pl.DataFrame] = {}
     damaged: list[str] = []
     for name in SCHEMAS:
-        if not (folder / f"{name}.parquet").is_file():
+        path = folder / f"{name}.parquet"
+        if not path.is_file():
+            continue
+        if sha256_file(path) != digests.get(table_file(name), sha256_file(path)):
+            damaged.append(name)  # the checks of files say so
             continue
         try:
             found[name] = read_table(name, folder)
