@@ -2,8 +2,8 @@
 
 Every command ends by saying where its result is. Exit codes: 0 done, 1 this machine lacks
 something (``doctor``), a test misses its limit (``calibrate``), a run is not what it says it is
-(``verify``) or two runs differ (``diff``), 2 something was wrong with what was asked, 130
-interrupted.
+(``verify``) or two runs differ (``diff``), 2 something was wrong with what was asked, 3 some stages
+of a run failed and all else is there, 130 interrupted.
 
 Help, and the answer to a misspelt command, must come at once: what a command needs is imported
 when it runs, never here.
@@ -24,6 +24,8 @@ from moralscope.cli.drawing import draw_error, say
 from moralscope.core.errors import MoralscopeError
 
 DONE, REFUSED, INTERRUPTED = 0, 2, 130
+ENGINES = "Where stages are computed: local, local:N, ray, or ray:ADDRESS."
+WAIT = "Wait for another run that is at work in the same folder."
 
 app = App(
     name="moralscope",
@@ -65,11 +67,16 @@ def _multiply_in_one_thread() -> None:
 
 
 @app.command(sort_key=0)
-def demo(*, out: Annotated[Path, Parameter(help="Where the run goes.")] = Path("runs/demo")) -> int:
+def demo(
+    *,
+    out: Annotated[Path, Parameter(help="Where the run goes.")] = Path("runs/demo"),
+    engine: Annotated[str, Parameter(help=ENGINES)] = "local",
+    wait: Annotated[bool, Parameter(help=WAIT)] = True,
+) -> int:
     """Run the main job on the small default model: train, measure, explain, test, report."""
     from moralscope.cli.studying import run_demo  # noqa: PLC0415
 
-    return run_demo(out)
+    return run_demo(out, engine=engine, wait=wait)
 
 
 @app.command(sort_key=1)
@@ -80,7 +87,17 @@ def run(
     out: Annotated[
         Path | None, Parameter(help="Where the run goes; runs/ and the file's name by default.")
     ] = None,
-    engine: Annotated[str, Parameter(help="Where stages are computed.")] = "local",
+    engine: Annotated[str, Parameter(help=ENGINES)] = "local",
+    preset: Annotated[
+        str | None, Parameter(help="What supplies keys that the file leaves out: small or paper.")
+    ] = None,
+    changes: Annotated[
+        list[str] | None,
+        Parameter(
+            name="--set", negative="", help="Set a key anew, KEY=VALUE, dots between nested keys."
+        ),
+    ] = None,
+    wait: Annotated[bool, Parameter(help=WAIT)] = True,
     dry_run: Annotated[
         bool,
         Parameter(negative="", help="Only say what would be computed, how long and how large."),
@@ -89,7 +106,15 @@ def run(
     """Run a study from its file; the same command goes on where it was stopped."""
     from moralscope.cli.studying import run_file  # noqa: PLC0415
 
-    return run_file(study, out, engine=engine, dry_run=dry_run)
+    return run_file(
+        study,
+        out,
+        engine=engine,
+        preset=preset,
+        changes=changes or (),
+        wait=wait,
+        dry_run=dry_run,
+    )
 
 
 @app.command(sort_key=2)
