@@ -9,10 +9,10 @@ from pathlib import Path
 
 import pytest
 
-from moralscope.cli import studying
 from moralscope.cli.main import main
 from moralscope.core.progress import ProgressEvent
 from moralscope.models.libraries import safetensors_torch
+from moralscope.studies import runner
 
 StudyFile = Callable[..., Path]
 
@@ -38,20 +38,20 @@ def test_a_run_says_what_it_did_and_where_the_page_is(
     study, out = study_file(), tmp_path / "run"
     assert main(["run", str(study), "--out", str(out), "--dry-run"]) == 0
     said = capsys.readouterr().out.splitlines()
-    assert said[-2].startswith("To compute: 13 stages, ")
+    assert said[-2].startswith("To compute: 14 stages, ")
     assert said[-1] == f"The run would be in {out}"
     assert not out.exists()
 
     assert main(["run", str(study), "--out", str(out)]) == 0
     said = capsys.readouterr()
     run_line, _, page_line = said.out.splitlines()[-3:]
-    assert run_line.startswith(f"Run: {out} (13 stages, none of them cached, in ")
+    assert run_line.startswith(f"Run: {out} (14 stages, none of them cached, in ")
     assert page_line == f"Report: {out / 'report.html'}"
     assert (out / "report.html").is_file()
     assert "train game" in said.err
 
     assert main(["run", str(study), "--out", str(out)]) == 0
-    assert "(13 stages, 13 of them cached, in " in capsys.readouterr().out
+    assert "(14 stages, 14 of them cached, in " in capsys.readouterr().out
     assert main(["run", str(study), "--out", str(out), "--dry-run"]) == 0
     assert "Everything is cached" in capsys.readouterr().out
 
@@ -126,7 +126,7 @@ def test_a_folder_that_cannot_be_written_is_refused_at_once(
     def work(*args: object, **named: object) -> None:
         raise AssertionError("work was begun")
 
-    monkeypatch.setattr(studying, "run_study", work)
+    monkeypatch.setattr(runner, "run_occupied", work)
     blocked = tmp_path / "file"
     blocked.write_text("in the way")
     said = refused(capsys, "run", study_file(), "--out", blocked / "run")
@@ -149,7 +149,7 @@ def test_an_interrupted_run_says_so_and_goes_on(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     study, out = study_file(), tmp_path / "run"
-    really = studying.run_study
+    really = runner.run_occupied
 
     def interrupted(*args: object, progress: Callable[[ProgressEvent], None], **named: object):
         def watch(event: ProgressEvent) -> None:
@@ -160,7 +160,7 @@ def test_an_interrupted_run_says_so_and_goes_on(
         return really(*args, progress=watch, **named)
 
     with monkeypatch.context() as patch:
-        patch.setattr(studying, "run_study", interrupted)
+        patch.setattr(runner, "run_occupied", interrupted)
         assert main(["run", str(study), "--out", str(out)]) == 130
     said = capsys.readouterr()
     assert said.out == ""
@@ -169,8 +169,8 @@ def test_an_interrupted_run_says_so_and_goes_on(
     )
     assert files_in(out) == []
     assert main(["run", str(study), "--out", str(out)]) == 0
-    assert "5 of them cached" in capsys.readouterr().out
+    assert "6 of them cached" in capsys.readouterr().out
     manifest = json.loads((out / "manifest.json").read_text())
     assert [s["name"] for s in manifest["stages"] if s["cached"]] == [
-        "prompts", "replicate-base", "train-game", "agents", "decide-base",
+        "prompts", "replicate-base", "train-game", "agents", "comparisons", "decide-base",
     ]  # fmt: skip

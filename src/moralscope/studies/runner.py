@@ -86,18 +86,29 @@ def run_study(
         MoralscopeError: what was asked cannot be, or a stage failed that everything rests on;
             finished stages are kept.
     """
-    chosen = engine_of(engine)
-    if chosen.kind == "ray":
-        require_ray()
+    require_engine(engine)
     with occupied(out, wait=wait, progress=progress):
         return run_occupied(study, out, engine=engine, progress=progress)
+
+
+def require_engine(words: str) -> Engine:
+    """The engine that is meant, and that can be used here.
+
+    Raises:
+        ConfigError: there is no such engine.
+        DependencyError: it needs a package that is not installed.
+    """
+    chosen = engine_of(words)
+    if chosen.kind == "ray":
+        require_ray()
+    return chosen
 
 
 def run_occupied(
     study: Study, out: Path, *, engine: str = "local", progress: Progress = silent
 ) -> RunSummary:
     """``run_study`` for a caller that keeps others out of the directory itself (``occupying``)."""
-    chosen = engine_of(engine)
+    chosen = require_engine(engine)
     notices = taken_over(out, study)
     cache = StageCache(require_writable(cache_folder()))
     cache.clear_leftovers()
