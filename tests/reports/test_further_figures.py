@@ -23,6 +23,7 @@ from moralscope.reports.figure_changes import attribution_parts
 from moralscope.reports.figure_circuits import circuit_curves
 from moralscope.reports.figure_settling import aligned_curves, lens_settling
 from moralscope.reports.figures import FIGURES, FURTHER, make_figures, makers_of
+from moralscope.reports.figures_attention import ATTENTION
 from moralscope.reports.figures_behaviour import BEHAVIOUR
 from moralscope.reports.run import Run, read_run, run_of
 
@@ -74,7 +75,9 @@ def test_each_is_drawn_from_numbers_within_the_page(further: Path, name: str) ->
 
 
 @pytest.mark.parametrize(
-    "entry", [e for e in FURTHER if e not in BEHAVIOUR], ids=lambda entry: entry[2].__name__
+    "entry",
+    [e for e in FURTHER if e not in (*BEHAVIOUR, *ATTENTION)],
+    ids=lambda entry: entry[2].__name__,
 )
 def test_what_was_asked_for_and_is_empty_is_absent_with_its_reason(further, entry) -> None:
     _, asked, make = entry

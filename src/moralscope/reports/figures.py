@@ -21,6 +21,7 @@ from moralscope.reports.figure_random_directions import has_random_directions, r
 from moralscope.reports.figure_settling import has_lens_controls, lens_settling
 from moralscope.reports.figure_sites import attribution_heatmap, patching_heatmap
 from moralscope.reports.figure_targeting import has_targeting, targeting_curve
+from moralscope.reports.figures_attention import ATTENTION
 from moralscope.reports.figures_behaviour import BEHAVIOUR, Maker
 from moralscope.reports.run import Run
 
@@ -42,6 +43,7 @@ FURTHER: tuple[tuple[Maker, Callable[[Run], bool], Maker], ...] = (
     (patching_heatmap, has_changes, patching_across),
     (patching_heatmap, has_approximations, approximations),
     (patching_heatmap, has_circuits, circuit_curves),
+    *ATTENTION,
     (patching_heatmap, has_targeting, targeting_curve),
 )
 """After which figure it stands, whether the run asked for it, and how it is drawn."""
