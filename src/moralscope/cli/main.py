@@ -380,6 +380,22 @@ def verify(
     return show_verification(run, against=against, out=out)
 
 
+@app.command(sort_key=11)
+def diff(
+    first: Annotated[Path, Parameter(help="The folder of a finished run or audit.")],
+    second: Annotated[Path, Parameter(help="Another, such as a newer one of the same study.")],
+    /,
+    *,
+    out: Annotated[
+        Path | None, Parameter(help="Folder for a page and its JSON; none by default.")
+    ] = None,
+) -> int:
+    """Say what differs between two runs: settings, claims, every row of every table."""
+    from moralscope.cli.differing import show_difference  # noqa: PLC0415
+
+    return show_difference(first, second, out=out)
+
+
 @app.command(sort_key=12)
 def doctor() -> int:
     """Say what this machine can do, and what it lacks."""
