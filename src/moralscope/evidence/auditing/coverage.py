@@ -66,6 +66,10 @@ QUESTIONS = (
              unless="sites patched within the same prompt"),
     Question("changes of attribution", ("attribution",), ("attribution",), base=True,
              unless="the base's attribution on the same prompts"),
+    Question("how far apart agents lie at every level", ("cascade",), ("comparisons",),
+             scenarios=False, unless="agents, and tables of what they do or compute"),
+    Question("whether sites that push towards an option are suppressed", ("selfish sites",),
+             ("comparisons", "attribution"), base=True, unless="agents with a moral reward"),
     Question("how sites are wired", ("wiring",), ("norms",),
              unless="two agents on the same prompts"),
 )  # fmt: skip

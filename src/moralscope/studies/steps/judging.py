@@ -1,4 +1,4 @@
-"""What stands? Controls, gates, design and claims, from the tables of all other stages."""
+"""What stands? Controls, gates, design, claims and answers, from the tables of all other stages."""
 
 from __future__ import annotations
 
@@ -12,6 +12,8 @@ from moralscope.evidence.designing.table import design_table
 from moralscope.evidence.gates.judging import judge_gates
 from moralscope.evidence.hypotheses.grammar import Named
 from moralscope.evidence.hypotheses.judging import hypotheses_table
+from moralscope.evidence.questions.answering import answer_questions
+from moralscope.evidence.synthesis.cascade import cascade_table
 from moralscope.studies.steps.context import Context, Step, gather
 
 
@@ -39,6 +41,11 @@ def judge(named: Sequence[Named]) -> Step:
             hypotheses=named,
         )
         write_table("claims", claims, context.out)
+        if "comparisons" in tables:
+            cascade = cascade_table(tables, alpha=alpha, seed=study.seed, draws=draws)
+            write_table("cascade", cascade, context.out)
+            questions = answer_questions({**tables, "claims": claims})
+            write_table("questions", questions, context.out)
         if named:
             write_table("hypotheses", hypotheses_table(named), context.out)
 
