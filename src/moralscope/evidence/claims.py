@@ -26,10 +26,12 @@ from moralscope.evidence.findings.behaviour import behaviour_findings
 from moralscope.evidence.findings.cascade import cascade_findings
 from moralscope.evidence.findings.contrasts import contrast_claims
 from moralscope.evidence.findings.course import course_findings
+from moralscope.evidence.findings.label_sites import label_findings
 from moralscope.evidence.findings.learned import learned_findings
 from moralscope.evidence.findings.patching import patching_findings
 from moralscope.evidence.findings.pathways import pathway_findings
 from moralscope.evidence.findings.replicates import replicate_findings
+from moralscope.evidence.findings.representations import representation_findings
 from moralscope.evidence.findings.rewards import reward_findings
 from moralscope.evidence.findings.robustness import robustness_findings
 from moralscope.evidence.findings.similarity import similarity_findings
@@ -42,6 +44,7 @@ from moralscope.evidence.hypotheses.grammar import Named
 from moralscope.evidence.hypotheses.judging import hypothesis_findings
 from moralscope.evidence.judged import claim_rows
 from moralscope.evidence.ledger import Finding, GateResult, Setting
+from moralscope.evidence.questions.selfish import selfish_findings
 from moralscope.evidence.units import checked
 
 
@@ -105,6 +108,7 @@ FINDERS: Mapping[str, Callable[[Setting], Iterable[Finding]]] = {
     "rewards": reward_findings,
     "replicates": replicate_findings,
     "patching": patching_findings,
+    "label": label_findings,
     "attribution": attribution_findings,
     "wiring": wiring_findings,
     "wired rewards": wired_reward_findings,
@@ -113,7 +117,9 @@ FINDERS: Mapping[str, Callable[[Setting], Iterable[Finding]]] = {
     "course": course_findings,
     "attention": attention_findings,
     "attention uses": attention_use_findings,
+    "representations": representation_findings,
     "cascade": cascade_findings,
+    "selfish sites": selfish_findings,
 }
 """What is looked for, in the order of the claims."""
 
