@@ -119,8 +119,11 @@ def compare_tables(
         ours = pl.concat([first.select(key), _named(first, columns, _FIRST)], how="horizontal")
         theirs = pl.concat([second.select(key), _named(second, columns, _SECOND)], how="horizontal")
         both = ours.join(theirs, on=key, how="inner", nulls_equal=True, maintain_order="left")
-        alone_first = _without(first.select(key), second.select(key))
-        alone_second = _without(second.select(key), first.select(key))
+        # Keys are unique, so as many pairs as rows leave nobody alone.
+        if both.height < first.height:
+            alone_first = _without(first.select(key), second.select(key))
+        if both.height < second.height:
+            alone_second = _without(second.select(key), first.select(key))
     found = (_column(both, key, c, tolerance, numeric=c in numbers) for c in columns)
     return TableDifference(
         table=name,
