@@ -23,6 +23,7 @@ from moralscope.reports.figure_sites import attribution_heatmap, patching_heatma
 from moralscope.reports.figure_targeting import has_targeting, targeting_curve
 from moralscope.reports.figures_attention import ATTENTION
 from moralscope.reports.figures_behaviour import BEHAVIOUR, Maker
+from moralscope.reports.figures_wiring import WIRING
 from moralscope.reports.run import Run
 
 FIGURES: tuple[Maker, ...] = (
@@ -44,6 +45,7 @@ FURTHER: tuple[tuple[Maker, Callable[[Run], bool], Maker], ...] = (
     (patching_heatmap, has_approximations, approximations),
     (patching_heatmap, has_circuits, circuit_curves),
     *ATTENTION,
+    *WIRING,
     (patching_heatmap, has_targeting, targeting_curve),
 )
 """After which figure it stands, whether the run asked for it, and how it is drawn."""

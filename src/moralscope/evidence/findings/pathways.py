@@ -135,7 +135,7 @@ def _network_p(setting: Setting, agents: tuple[str, str], measure: str) -> float
 def _finding(setting: Setting, each: Followed, adjusted: float | None, tests: int) -> Finding:
     first, second = each.agents
     suffix, of = _OF[each.measure]
-    n, result = each.rows.height, each.result
+    n, result, level = each.rows.height, each.result, setting.alpha / max(1, tests)
     figures = _figures(each, adjusted)
     subjects = [f"{first}>{second}", f"{second}>{first}"]
     return Finding(
@@ -157,8 +157,8 @@ def _finding(setting: Setting, each: Followed, adjusted: float | None, tests: in
         p=each.p,
         p_adjusted=adjusted,
         p_floor=None if each.p is None else rank_floor(each.strata, setting.draws),
-        level=setting.alpha / max(1, tests),
-        detectable=None if n < MIN_THINGS else detectable_rank_correlation(n, setting.alpha),
+        level=level,
+        detectable=None if n < MIN_THINGS else detectable_rank_correlation(n, level),
         tests=tests or None,
         family=f"{tests} pair{'s' * (tests != 1)} of agents and measures with patched pathways",
         against=_against(each),
@@ -171,13 +171,10 @@ def _figures(each: Followed, adjusted: float | None) -> str:
     kept, drawn = each.effects[chosen.to_numpy()], each.effects[~chosen.to_numpy()]
     surviving = int(each.rows.get_column("survives").sum())
     rho = "not available" if each.result is None else signed(each.result.rho)
-    n, told = each.rows.height, ""
-    if n >= MIN_THINGS:
-        least = size(detectable_rank_correlation(n))
-        told = f"; so many show a rank correlation of {least} or more"
+    n = each.rows.height
     return (
         f"over {n} pathways, {surviving} of which survive, rank correlation {rho} "
-        f"({probability(adjusted)}{told}); mean effect "
+        f"({probability(adjusted)}); mean effect "
         f"{_mean(kept)} nats of the {len(kept)} chosen for their change and {_mean(drawn)} nats of "
         f"the {len(drawn)} random ones"
     )
