@@ -46,7 +46,7 @@ def test_the_table_conforms_and_is_complete(sound: synthetic.Tables) -> None:
     assert dict(counts.iter_rows()) == {
         "change": 12, "labels": 4, "difference": 6, "alike": 11, "learned": 3, "reward": 4,
         "rewards": 6, "patching": 2, "flips": 2, "effect": 1, "asymmetry": 1, "attribution": 1,
-        "specifications": 4, "replicates": 1,
+        "specifications": 4, "replicates": 1, "label": 2,
     }  # fmt: skip
 
 
