@@ -27,8 +27,12 @@ def run(tmp_path: Path) -> Path:
 
 
 def test_equal_runs_return_0_and_different_ones_1(
-    run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    run: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    monkeypatch.setenv("COLUMNS", "200")
     other = tmp_path / "other"
     shutil.copytree(run, other)
     assert main(["diff", str(run), str(other)]) == 0
@@ -40,8 +44,8 @@ def test_equal_runs_return_0_and_different_ones_1(
     (other / "study.yaml").write_text(yaml.safe_dump({"name": "s", "seed": 3}))
     assert main(["diff", str(run), str(other), "--out", str(tmp_path / "out")]) == 1
     said = capsys.readouterr().out
-    assert "1 row only in the first, 0 only in the second" in " ".join(said.split())
-    assert "p_cooperate (1, at most 0.5)" in " ".join(said.split())
+    assert "1 row only in the first, 0 only in the second" in said
+    assert "p_cooperate (1, at most 0.5)" in said
     assert "Different: 1 setting, 0 claims, 1 table." in said
     assert str(tmp_path / "out" / "difference.html") in said
     assert (tmp_path / "out" / "difference.html").is_file()
