@@ -38,6 +38,7 @@ from moralscope.evidence.findings.similarity import similarity_findings
 from moralscope.evidence.findings.specifications import specification_findings
 from moralscope.evidence.findings.targeting import targeting_findings
 from moralscope.evidence.findings.wired_rewards import wired_reward_findings
+from moralscope.evidence.findings.weights import weight_findings
 from moralscope.evidence.findings.wiring import wiring_findings
 from moralscope.evidence.gates.judging import judge_gates
 from moralscope.evidence.hypotheses.grammar import Named
@@ -117,6 +118,7 @@ FINDERS: Mapping[str, Callable[[Setting], Iterable[Finding]]] = {
     "course": course_findings,
     "attention": attention_findings,
     "attention uses": attention_use_findings,
+    "weights": weight_findings,
     "representations": representation_findings,
     "cascade": cascade_findings,
     "selfish sites": selfish_findings,

@@ -5,10 +5,10 @@ do what it did when it was trained), *undefined values*, *resolution* (more than
 *duplicates* (prompts, scenarios, seeds, rows and sites that are copies), *trained labels* (asked as
 it was trained), *completeness* (do the parts sum to the whole), *noise floor* (what happens when
 nothing changes), *position* (can a patch act on what is scored), *dead sites* and *dead channel*
-(never reached, never fired), *degenerate correlations*, *approximation* (do estimates agree with
-exact patches), *metric agreement* (do sampled answers follow the log-odds) and *control* (what the
-tests find where the truth is known). A gate that cannot be judged has ``passed`` null: not
-available is not passed. One module for each kind.
+(never reached, never fired), *update* (did any weight change), *degenerate correlations*,
+*approximation* (do estimates agree with exact patches), *metric agreement* (do sampled answers
+follow the log-odds) and *control* (what the tests find where the truth is known). A gate that
+cannot be judged has ``passed`` null: not available is not passed. One module for each kind.
 """
 
 from __future__ import annotations
@@ -33,6 +33,7 @@ from moralscope.evidence.gates.noise import judge_noise
 from moralscope.evidence.gates.positions import judge_positions
 from moralscope.evidence.gates.replicas import judge_replicas
 from moralscope.evidence.gates.sites import judge_sites
+from moralscope.evidence.gates.updates import judge_updates
 from moralscope.evidence.units import checked
 
 __all__ = ["Gate", "judge_gates"]
@@ -65,6 +66,7 @@ def judge_gates(tables: Mapping[str, pl.DataFrame]) -> pl.DataFrame:
         *judge_positions(known),
         *judge_channels(known),
         *judge_interactions(known),
+        *judge_updates(known),
         *judge_control_results(known),
     ]
     rows = [gate.row() for gate in gates]

@@ -59,11 +59,18 @@ def ends(draws: Array) -> tuple[float, float]:
 
 
 @lru_cache(maxsize=512)
-def random_overlap(k: int, dimension: int) -> Band:
-    """The overlap of two random k-dimensional subspaces of R^dimension."""
+def random_overlap(k: int, dimension: int, *place: str | int) -> Band:
+    """The overlap of two random k-dimensional subspaces of R^dimension.
+
+    Args:
+        k: of both subspaces.
+        dimension: of the space.
+        place: address of the draws: those of different linear layers are drawn anew, so that a
+            count of layers beyond their ends is binomial.
+    """
     if k >= dimension:
         return Band(1.0, 1.0, 1.0)
-    rng = stream(0, "weights", "subspaces", k, dimension)
+    rng = stream(0, "weights", "subspaces", k, dimension, *place)
     first = rng.normal(size=(DRAWS, k, k))
     z = first.transpose(0, 2, 1) @ first
     y = _wishart(rng, k, dimension - k)
@@ -82,17 +89,18 @@ def _wishart(rng: np.random.Generator, k: int, freedom: int) -> Array:
     return factor @ factor.transpose(0, 2, 1)
 
 
-def reached_overlap(first: Array, second: Array, k: int) -> Band:
+def reached_overlap(first: Array, second: Array, k: int, *place: str | int) -> Band:
     """The overlap of random k-dimensional subspaces within two given ones.
 
     Args:
         first: (d, q_a) orthonormal basis of what one can reach, q_a >= k.
         second: (d, q_b) of what the other can.
         k: dimensions.
+        place: address of the draws, see ``random_overlap``.
     """
     across = first.T @ second
     q_a, q_b = across.shape
-    frames_a, frames_b = _frames("first", k, q_a), _frames("second", k, q_b)
+    frames_a, frames_b = _frames(k, q_a, "first", *place), _frames(k, q_b, "second", *place)
     # One product for all draws: (q_a, q_b) times (q_b, draws * k).
     moved = (across @ frames_b.transpose(1, 0, 2).reshape(q_b, -1)).reshape(q_a, -1, k)
     agreed = frames_a.transpose(0, 2, 1) @ moved.transpose(1, 0, 2)
@@ -101,9 +109,9 @@ def reached_overlap(first: Array, second: Array, k: int) -> Band:
 
 
 @lru_cache(maxsize=64)
-def _frames(which: str, k: int, dimension: int) -> Array:
+def _frames(k: int, dimension: int, *address: str | int) -> Array:
     """(draws, dimension, k) random orthonormal frames."""
-    rng = stream(0, "weights", "frames", which, k, dimension)
+    rng = stream(0, "weights", "frames", k, dimension, *address)
     return np.linalg.qr(rng.normal(size=(DRAWS, dimension, k)))[0]
 
 

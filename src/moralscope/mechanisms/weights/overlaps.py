@@ -100,7 +100,7 @@ def overlap_rows(
             ("outputs", first.left, second.left),
             ("inputs", first.right, second.right),
         ):
-            band = _band(side, first, second, k)
+            band = _band((side, *place), first, second, k)
             yield {
                 **_keys(agents, place),
                 "side": side,
@@ -112,10 +112,11 @@ def overlap_rows(
             }
 
 
-def _band(side: str, first: Update, second: Update, k: int) -> Band:
+def _band(at: tuple[str, int, str], first: Update, second: Update, k: int) -> Band:
+    side = at[0]
     if side == "inputs" and first.reach is not None and second.reach is not None:
-        return reached_overlap(first.reach, second.reach, k)
-    return random_overlap(k, first.shape[0 if side == "outputs" else 1])
+        return reached_overlap(first.reach, second.reach, k, *at)
+    return random_overlap(k, first.shape[0 if side == "outputs" else 1], *at)
 
 
 def _keys(agents: tuple[str, str], place: Place) -> Row:
