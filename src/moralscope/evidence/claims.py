@@ -37,8 +37,8 @@ from moralscope.evidence.findings.robustness import robustness_findings
 from moralscope.evidence.findings.similarity import similarity_findings
 from moralscope.evidence.findings.specifications import specification_findings
 from moralscope.evidence.findings.targeting import targeting_findings
-from moralscope.evidence.findings.wired_rewards import wired_reward_findings
 from moralscope.evidence.findings.weights import weight_findings
+from moralscope.evidence.findings.wired_rewards import wired_reward_findings
 from moralscope.evidence.findings.wiring import wiring_findings
 from moralscope.evidence.gates.judging import judge_gates
 from moralscope.evidence.hypotheses.grammar import Named

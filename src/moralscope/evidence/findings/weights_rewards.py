@@ -7,8 +7,8 @@ what the updates of two agents write (their k leading output directions, ``updat
 
 Its p comes from relabelling the seeds (``statistics.replicates``), with Holm's correction over
 pairs of rewards. Unit: the training seed. The cosine of whole updates is told beside it and not
-tested here (the cascade does): adapters read through random ``A``, so that whole updates of two seeds are
-nearly orthogonal even where they write alike.
+tested here (the cascade does): adapters read through random ``A``, so that whole updates of two
+seeds are nearly orthogonal even where they write alike.
 
 Adapters that began from the same random ``A`` lie closer whatever they were trained for, and two
 rewards are often trained from the same seeds. Pairs with one training seed, or with one reach, are
