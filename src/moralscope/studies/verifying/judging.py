@@ -16,15 +16,11 @@ from typing import cast
 
 import polars as pl
 
+from moralscope.core.errors import MoralscopeError
 from moralscope.core.hashing import sha256_file
-from moralscope.core.schemas_judged import SCHEMAS as JUDGED
 from moralscope.core.sealing import MANIFEST, canonical
-from moralscope.evidence.claims import make_claims
-from moralscope.evidence.controls.judging import judge_controls
-from moralscope.evidence.designing.table import design_table
-from moralscope.evidence.gates.judging import judge_gates
+from moralscope.evidence.concluding import CONCLUDED, conclude
 from moralscope.evidence.hypotheses.grammar import Hypothesis, Named
-from moralscope.evidence.hypotheses.judging import hypotheses_table
 from moralscope.studies.study import Study
 from moralscope.studies.verifying.check import CLAIMS, Check, holds, table_file
 from moralscope.studies.verifying.deriving import AGREES, remade
@@ -46,45 +42,39 @@ def claim_checks(run: Opened) -> Iterator[Check]:
 
 
 def _judged_again(run: Opened, study: Study) -> Iterator[Check]:
-    """Each judged table, from the measured tables and the judged ones before it."""
-    if run.damaged:
-        found = f"the table {run.damaged[0]} is damaged"
-        what = "the claims follow from the tables"
-        yield Check(CLAIMS, table_file("claims"), what, passed=None, found=found)
-        return
-    tables = {name: table for name, table in run.tables.items() if name not in JUDGED}
-    alpha, draws, seed = study.evidence.alpha, study.evidence.draws, study.seed
+    """Each concluded table, made again from the measured ones."""
     what = "it follows from the tables"
-    if "control_results" in run.tables:
-        yield remade(
-            run, "control_results", what,
-            lambda: judge_controls(tables, alpha=alpha, seed=seed, draws=draws), CLAIMS,
-        )  # fmt: skip
-        tables["control_results"] = run.tables["control_results"]
-    if "design" in run.tables:
-        yield remade(
-            run, "design", what, lambda: design_table(tables, alpha=alpha, draws=draws), CLAIMS
-        )
-    if "gates" in run.tables:
-        yield remade(run, "gates", what, lambda: judge_gates(tables), CLAIMS)
-        tables["gates"] = run.tables["gates"]
     named = _named(run)
-    if named is None:
-        found = "the manifest does not say which hypotheses were named"
-        yield Check(CLAIMS, table_file("claims"), what, passed=None, found=found)
+    why = ""
+    if run.damaged:
+        why = f"the table {run.damaged[0]} is damaged"
+    elif named is None:
+        why = "the manifest does not say which hypotheses were named"
+    if why or named is None:
+        yield Check(CLAIMS, table_file("claims"), what, passed=None, found=why)
         return
-    if "hypotheses" in run.tables or named:
-        if "hypotheses" not in run.tables:
-            found = "the table is missing"
-            yield Check(CLAIMS, table_file("hypotheses"), what, passed=False, found=found)
-        else:
-            yield remade(run, "hypotheses", what, lambda: hypotheses_table(named), CLAIMS)
-    if "claims" in run.tables:
-        yield remade(
-            run, "claims", what,
-            lambda: make_claims(tables, alpha=alpha, seed=seed, draws=draws, hypotheses=named),
-            CLAIMS,
-        )  # fmt: skip
+    try:
+        made = conclude(
+            run.tables,
+            alpha=study.evidence.alpha,
+            seed=study.seed,
+            draws=study.evidence.draws,
+            named=named,
+        )
+    except MoralscopeError as error:
+        why = f"they cannot be made from these tables: {error.problem}: {error.seen}"
+        wrong = False if run.same_software else None
+        yield Check(CLAIMS, table_file("claims"), what, wrong, why.partition("\n")[0])
+        return
+    for name in CONCLUDED:
+        if name in made and name in run.tables:
+            yield remade(run, name, what, lambda table=made[name]: table, CLAIMS)
+        elif name in made or name in run.tables:
+            found = (
+                "the table is missing" if name in made else "nothing that it follows from is here"
+            )
+            wrong = False if run.same_software and not run.failed else None
+            yield Check(CLAIMS, table_file(name), what, wrong, found)
 
 
 def _named(run: Opened) -> Sequence[Named] | None:

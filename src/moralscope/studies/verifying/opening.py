@@ -53,7 +53,9 @@ class Opened:
         for entry in self.listed("failed"):
             if isinstance(entry, dict):
                 told = cast("dict[str, object]", entry)
-                found[str(told.get("name", ""))] = str(told.get("why", ""))
+                needed = told.get("skipped")
+                why = str(told.get("why", "")) or "no reason is given"
+                found[str(told.get("name", ""))] = f"skipped, {needed} failed" if needed else why
         return found
 
     @property
