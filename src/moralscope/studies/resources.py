@@ -12,7 +12,7 @@ from collections.abc import Generator
 from dataclasses import dataclass
 from pathlib import Path
 
-from moralscope.core.errors import OutputError
+from moralscope.core.errors import MoralscopeError, OutputError
 
 _STATUS = Path("/proc/self/status")
 _CLEAR = Path("/proc/self/clear_refs")
@@ -83,7 +83,10 @@ def full_disk(error: BaseException, place: Path, wanted: int | None) -> OutputEr
     """
     present = next((p for p in (place, *place.parents) if p.is_dir()), Path("/"))
     free = shutil.disk_usage(present).free
-    seen = error.seen if isinstance(error, OutputError) else str(error).strip()
+    if isinstance(error, OutputError):
+        seen = str(error.seen)
+    else:
+        seen = error.problem if isinstance(error, MoralscopeError) else str(error).strip()
     need = "room" if wanted is None else f"about {_size(wanted)}"
     return OutputError(
         "The disk is full",
