@@ -9,6 +9,7 @@ from pydantic import Field
 from moralscope.core.agents import Frozen
 from moralscope.studies.choices.attention import AttentionChoice
 from moralscope.studies.choices.interactions import InteractionChoice
+from moralscope.studies.choices.weights import WeightChoice
 
 Method = Literal[
     "lens",
@@ -20,6 +21,7 @@ Method = Literal[
     "circuits",
     "attention",
     "interactions",
+    "weights",
 ]
 SiteKind = Literal[
     "head", "mlp", "attn", "q", "k", "v", "embed", "resid_pre", "resid_mid", "resid_post"
@@ -33,7 +35,7 @@ class MechanismChoice(Frozen):
         methods: which to use: the lens with its controls; attribution, and its change from the
             base split into weights and input; exhaustive patching; approximations of it with
             their agreement; paths straight to the decision; circuits; attention by
-            category, masked and amplified; component interactions.
+            category, masked and amplified; component interactions; weight updates.
         scenarios: how many scenarios to use; those of clusters are taken in turn over games and
             asked once in each wording, orders and labels rotated.
         pairs: ordered pairs (source, target) to patch; the base into every trained agent unless
@@ -48,6 +50,7 @@ class MechanismChoice(Frozen):
         circuit_share: share of the full swap that a circuit has to reach.
         attention: settings of attention.
         interactions: settings of component interactions.
+        weights: settings of weight updates.
         memory_mib: what a patching pass may use beyond the model and its clean runs.
     """
 
@@ -62,6 +65,7 @@ class MechanismChoice(Frozen):
     circuit_share: Annotated[float, Field(gt=0, le=1)] = 0.8
     attention: AttentionChoice = AttentionChoice()
     interactions: InteractionChoice = InteractionChoice()
+    weights: WeightChoice = WeightChoice()
     memory_mib: Annotated[int, Field(ge=1)] = 2048
 
     @property

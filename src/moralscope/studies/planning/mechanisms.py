@@ -13,6 +13,7 @@ from moralscope.studies.choices.mechanisms import Method
 from moralscope.studies.planning.attention import add_attention
 from moralscope.studies.planning.interactions import add_interactions
 from moralscope.studies.planning.planner import Inputs, Planner
+from moralscope.studies.planning.weights import add_weights
 from moralscope.studies.steps import controls, mechanisms
 from moralscope.studies.steps.context import Step
 from moralscope.studies.study import Study, base_name, inside, patched_pairs
@@ -111,5 +112,5 @@ def _patching_inputs(study: Study) -> dict[str, object]:
     return study.mechanisms.model_dump(mode="json", include=wanted)
 
 
-ADDERS: tuple[Adder, ...] = (add_reading, add_patches, add_attention, add_interactions)
+ADDERS: tuple[Adder, ...] = (add_reading, add_patches, add_attention, add_interactions, add_weights)
 """Every method's stages, in the order in which they are computed."""
