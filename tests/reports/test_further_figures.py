@@ -23,11 +23,14 @@ from moralscope.reports.figure_changes import attribution_parts
 from moralscope.reports.figure_circuits import circuit_curves
 from moralscope.reports.figure_settling import aligned_curves, lens_settling
 from moralscope.reports.figures import FIGURES, FURTHER, make_figures, makers_of
-from moralscope.reports.figures_attention import ATTENTION
-from moralscope.reports.figures_behaviour import BEHAVIOUR
+from moralscope.reports.figures_inside import INSIDE
 from moralscope.reports.run import Run, read_run, run_of
 
 NAMES = ("lens_settling", "attribution_parts", "patching_across", "approximations", "circuits")
+OWN = (
+    "lens_settling", "attribution_parts", "random_directions", "patching_across",
+    "approximations", "circuit_curves",
+)  # fmt: skip
 COLOURS = {"base": "#6b7280", "game": "#d55e00", "utilitarian": "#0072b2"}
 
 
@@ -53,14 +56,18 @@ def site_of(row: dict[str, object]) -> str:
 
 def test_a_run_that_asked_for_nothing_further_mentions_nothing_further(reported: Path) -> None:
     lean = read_table("attribution", reported / "tables").filter(pl.col("part") == "whole")
-    assert makers_of(replaced(reported, attribution=lean)) == FIGURES
+    closer = tuple(make for _, asked, make in INSIDE if asked(read_run(reported)))
+    found = makers_of(replaced(reported, attribution=lean))
+    assert tuple(make for make in found if make not in closer) == FIGURES
 
 
 def test_further_figures_stand_behind_what_they_go_on_from(further: Path) -> None:
     order = [figure.name for figure in make_figures(read_run(further), COLOURS)]
     assert order[4:] == [
-        "lens", "lens_settling", "attribution", "attribution_parts", "patching",
-        "random_directions", "patching_across", "approximations", "circuits",
+        "lens", "lens_settling", "final_preferences", "attribution", "attribution_parts",
+        "attribution_top", "attribution_maps", "attribution_mlps", "patching",
+        "random_directions", "patching_across", "approximations", "patching_scenarios",
+        "patching_consistency", "circuits",
     ]  # fmt: skip
     shown = [element.attributes["id"] for element in read_page(further).all("figure")]
     assert sorted(shown) == sorted(f"figure-{name}" for name in order)
@@ -76,7 +83,7 @@ def test_each_is_drawn_from_numbers_within_the_page(further: Path, name: str) ->
 
 @pytest.mark.parametrize(
     "entry",
-    [e for e in FURTHER if e not in (*BEHAVIOUR, *ATTENTION)],
+    [e for e in FURTHER if e[2].__name__ in OWN],
     ids=lambda entry: entry[2].__name__,
 )
 def test_what_was_asked_for_and_is_empty_is_absent_with_its_reason(further, entry) -> None:

@@ -44,6 +44,9 @@ from moralscope.evidence.units import inference_family, on_family
 
 ALL_LAYERS = "all"
 
+RESOLVED = 1e-5
+"""Nats; in single precision a smaller excess is rounding, whichever way it leans."""
+
 
 @dataclass(frozen=True, eq=False)
 class Used:
@@ -223,7 +226,7 @@ def _of_agents(setting: Setting, uses: Uses) -> Iterator[Finding]:
                 query=mask_excess(agent, category, uses.layers, uses.family),
                 consulted=consulted,
                 margin=uses.margin,
-                noise=noise_floor(setting, [agent], patched=True),
+                noise=max(RESOLVED, noise_floor(setting, [agent])),
             )
         )
     family = f"{len(columns)} agents and categories"
@@ -260,5 +263,5 @@ def _difference(setting: Setting, uses: Uses, agents: tuple[str, str], category:
         query=mask_excess_difference(agents, category, uses.layers, uses.family),
         consulted=_consult(setting, agents),
         margin=uses.margin,
-        noise=noise_floor(setting, list(agents), patched=True),
+        noise=max(RESOLVED, noise_floor(setting, agents)),
     )
