@@ -42,13 +42,13 @@ SCHEMAS: dict[str, tuple[str, str, str]] = {
         layer        | integer  | count  | the stream after this decoder layer; -1 for the embedding
         method       | text     | one of | mean_difference or logistic (regularised)
         accuracy     | number   | share  | of held-out prompts on the right side, both classes weighing alike
-        auc          | number   | share  | held-out prompts of one class above those of the other, in pairs within a fold; 0.5 by chance
+        auc          | number   | share  | held-out prompts of one class above those of the other, in pairs within a block; 0.5 by chance
         chance       | number   | share  | mean accuracy with permuted labels
         null_p       | number   | share  | of the permutations, the observed labels among them, with at least this accuracy
         n_null       | integer  | count  | permutations
-        permuted     | text     | one of | prompts (within a scenario) or scenarios (whole ones, where a scenario has one label only)
+        permuted     | text     | one of | within blocks of scenarios that are left out together: prompts of a wording, or whole scenarios where each has one label only
         random_model | number?  | share  | accuracy of the same probe on a model of this shape with random weights; null: not measured
-        direction    | number   | model units | length of the difference of means over all prompts
+        direction    | number   | model units | length of the difference of means over all prompts, each about the mean of its block and wording
         n            | integer  | count  | scenarios
         n_prompts    | integer  | count  | readings that are told apart
         """,

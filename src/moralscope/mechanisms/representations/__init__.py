@@ -1,0 +1,1 @@
+"""What do agents hold in their residual streams? Similarity, directions, subspaces."""
