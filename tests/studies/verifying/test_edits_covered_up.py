@@ -14,6 +14,7 @@ import pytest
 from moralscope.core.files import write_json
 from moralscope.core.tables import read_table
 from moralscope.studies import Study, run_study
+from moralscope.studies.steps import measuring
 from moralscope.studies.verifying.judging import _copied
 from moralscope.studies.verifying.opening import open_run
 from moralscope.studies.verifying.verify import verify_run
@@ -228,3 +229,26 @@ def test_named_hypotheses_are_judged_again(
     assert "tables/hypotheses.parquet" in {c.subject for c in found.checks if c.part == "claims"}
     manifest = json.loads((out / "manifest.json").read_text())
     assert [entry["hypothesis"]["id"] for entry in manifest["hypotheses"]] == ["more"]
+
+
+def test_a_run_with_a_failed_training_verifies_and_says_what_it_lacks(
+    finished: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shutil.copytree(finished.cache, tmp_path / "cache")
+    monkeypatch.setenv("MORALSCOPE_CACHE", str(tmp_path / "cache"))
+
+    def fails(*_: object, **__: object) -> None:
+        raise ZeroDivisionError("a loss that is no number")
+
+    monkeypatch.setattr(measuring, "train_agent", fails)  # that of game is cached
+    agents = {"base": {}, "game": {"reward": "game"}, "util": {"reward": "utilitarian"}}
+    study = Study.model_validate(finished.study.model_dump() | {"agents": agents})
+    out = tmp_path / "run"
+    run_study(study, out)
+    found = verify_run(out)
+    assert found.failed == ()
+    told = {check.what: check.found for check in found.open}
+    assert "a loss that is no number" in told["the stage train-util was computed"]
+    assert told["the stage decide-util was computed"] == "skipped, train-util failed"
+    (out / "tables" / "decisions.parquet").write_bytes(b"")
+    assert "tables/decisions.parquet" in {check.subject for check in verify_run(out).failed}
