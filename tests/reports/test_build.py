@@ -78,7 +78,7 @@ def test_the_twin_says_what_the_page_says(reported: Path) -> None:
     for claim, element in zip(claims, findings, strict=True):
         assert claim["statement"] == element.all("p")[0].text
     figures = {figure.attributes["id"]: figure for figure in page.all("figure")}
-    assert len(twin["figures"]) == len(figures) == 8
+    assert len(twin["figures"]) == len(figures) == 14
     for entry in twin["figures"]:
         element = figures[f"figure-{entry['name']}"]
         assert entry["title"] == element.one("h3").text

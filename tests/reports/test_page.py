@@ -268,7 +268,7 @@ def test_gates_show_failures_first_and_what_is_not_available(page: Element) -> N
 
 def test_every_picture_has_words_and_its_own_svg(page: Element, reported: Path) -> None:
     figures = page.all("figure")
-    assert len(figures) == 8
+    assert len(figures) == 14
     for figure in figures:
         name = (figure.attributes["id"] or "").removeprefix("figure-")
         image = figure.one("img").attributes

@@ -23,6 +23,7 @@ from moralscope.reports.figure_sites import attribution_heatmap, patching_heatma
 from moralscope.reports.figure_targeting import has_targeting, targeting_curve
 from moralscope.reports.figures_attention import ATTENTION
 from moralscope.reports.figures_behaviour import BEHAVIOUR, Maker
+from moralscope.reports.figures_inside import INSIDE
 from moralscope.reports.figures_wiring import WIRING
 from moralscope.reports.run import Run
 
@@ -43,6 +44,7 @@ FURTHER: tuple[tuple[Maker, Callable[[Run], bool], Maker], ...] = (
     (patching_heatmap, has_random_directions, random_directions),
     (patching_heatmap, has_changes, patching_across),
     (patching_heatmap, has_approximations, approximations),
+    *INSIDE,
     (patching_heatmap, has_circuits, circuit_curves),
     *ATTENTION,
     *WIRING,

@@ -158,11 +158,12 @@ _CLAIMS = {
     **dict.fromkeys(
         (
             "change", "difference", "labels", "specifications", "contrast", "alike", "learned",
-            "texts", "reward", "rewards", "replicates", "seeds", "nearest", "robustness",
+            "texts", "reward", "rewards", "replicates", "seeds", "nearest", "robustness", "most", "effect",
+            "families",
         ),
         "behaviour",
     ),
-    **dict.fromkeys(("patching", "flips", "asymmetry", "effect", "most", "carries"), "patching"),
+    **dict.fromkeys(("patching", "flips", "asymmetry", "carries", "label"), "patching"),
     **dict.fromkeys(("attribution", "sites", "change_sites"), "attribution"),
     **dict.fromkeys(("circuit", "circuits", "edges"), "circuits"),
     **dict.fromkeys(("attention", "uses"), "attention"),
@@ -173,7 +174,7 @@ _CLAIMS = {
     **dict.fromkeys(("representation", "representations", "subspace", "separation"),
                     "representations"),
     **dict.fromkeys(("cascade", "question"), "synthesis"),
-    **dict.fromkeys(("targeting", "scaling", "dynamics", "forecast", "course"), "further"),
+    **dict.fromkeys(("targeting", "kept", "forecast", "course", "depth"), "further"),
 }  # fmt: skip
 
 _SLUGS = tuple(topic.slug for topic in TOPICS)

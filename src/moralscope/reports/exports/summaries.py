@@ -1,25 +1,18 @@
 """What do people ask of the big tables first? Breakdowns, rankings and asymmetries as small tables.
 
-Means are taken over prompts within a scenario first and over scenarios then, because prompts of
-one scenario are no independent observations. Intervals are t intervals over scenarios,
-
-    mean +- t(0.975, n - 1) sd / sqrt(n),
-
-and describe one site each: they are not corrected for having looked at all sites. Which sites
-stand out is a matter of the claims.
+Means and intervals are over scenarios (``scenario_means``) and describe one site each: they are not
+corrected for having looked at all sites. Which sites stand out is a matter of the claims.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
-import numpy as np
 import polars as pl
-from scipy import special
 
 from moralscope.reports.figure_sites import contributions_of
 from moralscope.reports.run import Run
+from moralscope.reports.scenario_means import over_scenarios, with_scenario
 
 TOP = 20
 """How many components a ranking names."""
@@ -41,10 +34,10 @@ def summaries_of(run: Run) -> tuple[Summary, ...]:
     """Every summary whose tables are in the run; patches are those within one prompt."""
     found: list[Summary] = []
     if run.lacks("attribution", "prompts") is None:
-        rows = _with_scenario(run, contributions_of(run, "whole")).rename({"contribution": "value"})
+        rows = with_scenario(run, contributions_of(run, "whole")).rename({"contribution": "value"})
         found += _attribution(rows)
     if run.lacks("patching", "prompts") is None:
-        rows = _with_scenario(run, _within(run.tables["patching"])).rename({"effect": "value"})
+        rows = with_scenario(run, _within(run.tables["patching"])).rename({"effect": "value"})
         found += _patching(rows)
     if run.lacks("directions", "prompts") is None:
         found.append(_asymmetry(run))
@@ -53,39 +46,9 @@ def summaries_of(run: Run) -> tuple[Summary, ...]:
     return tuple(found)
 
 
-def _with_scenario(run: Run, rows: pl.DataFrame) -> pl.DataFrame:
-    scenarios = run.tables["prompts"].select("prompt", "scenario")
-    return rows.join(scenarios, on="prompt", maintain_order="left")
-
-
 def _within(patching: pl.DataFrame) -> pl.DataFrame:
     return patching.filter(
         (pl.col("prompt") == pl.col("source_prompt")) & (pl.col("site") != "all")
-    )
-
-
-def over_scenarios(rows: pl.DataFrame, by: Sequence[str]) -> pl.DataFrame:
-    """Mean over scenarios of a value, with its t interval, per group.
-
-    Args:
-        rows: columns ``by``, scenario and value.
-        by: what to group by.
-
-    Returns:
-        Columns ``by``, mean, sd, low, high (null below two scenarios) and n (scenarios).
-    """
-    table = (
-        rows.group_by(*by, "scenario", maintain_order=True)
-        .agg(pl.col("value").mean())
-        .group_by(*by, maintain_order=True)
-        .agg(mean=pl.col("value").mean(), sd=pl.col("value").std(), n=pl.len().cast(pl.Int64))
-    )
-    n = table.get_column("n").to_numpy()
-    # Below two scenarios there is no spread; one degree of freedom stands in, and sd is null.
-    factor = special.stdtrit(np.maximum(n - 1, 1), 0.975) / np.sqrt(n)
-    half = pl.col("sd") * pl.Series(factor)
-    return table.with_columns(low=pl.col("mean") - half, high=pl.col("mean") + half).select(
-        *by, "mean", "sd", "low", "high", "n"
     )
 
 
@@ -159,7 +122,7 @@ def _patching(rows: pl.DataFrame) -> list[Summary]:
 
 def _asymmetry(run: Run) -> Summary:
     rows = run.tables["directions"].filter(pl.col("site") != "all").rename({"prompt_a": "prompt"})
-    rows = _with_scenario(run, rows)
+    rows = with_scenario(run, rows)
     by = ("agent_a", "agent_b", "positions", "write", "site")
     parts = {
         name: over_scenarios(rows.rename({name: "value"}), by)

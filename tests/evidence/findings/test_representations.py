@@ -1,0 +1,202 @@
+"""What is claimed of representations: rewards that were planted apart, equal agents, subspaces."""
+
+from __future__ import annotations
+
+import itertools
+
+import numpy as np
+import polars as pl
+import pytest
+import synthetic
+from representations_planted import judged, searched, study, twins
+from scipy import stats
+
+from moralscope.core.errors import TableError
+from moralscope.core.tables import from_rows
+from moralscope.evidence.claims import judge_findings, make_claims, setting_of
+from moralscope.evidence.explaining import explain_claim
+from moralscope.evidence.findings.representations import representation_findings
+from moralscope.evidence.gates.judging import judge_gates
+
+Row = dict[str, object]
+
+FIVE = {"game": 5, "moral": 5}
+SEVEN = {"game": 7, "moral": 7}
+
+SUPPORTED, EQUIVALENT = "supported", "equivalent"
+NOISE, NOT_IDENTIFIED = "not distinguishable from noise", "not identified by this design"
+ARTEFACT = "artefact"
+
+
+def claims(tables: synthetic.Tables) -> dict[str, Row]:
+    """All claims of representations, each walked back to its rows."""
+    setting = setting_of(tables, draws=999)
+    made = judge_findings(setting, list(representation_findings(setting)))
+    gates = judge_gates(tables)
+    for claim in made.get_column("id").to_list():
+        explained = explain_claim(setting.tables, made, gates, claim)
+        assert explained.agrees, claim
+        if explained.claim["estimate"] is not None:
+            assert explained.n_rows > 0, claim
+    return {str(row["id"]): row for row in made.iter_rows(named=True)}
+
+
+def test_rewards_that_lie_apart_are_found_over_seeds_and_pairs() -> None:
+    found = claims(judged(study(SEVEN, apart=3.0), SEVEN))
+    assert set(found) == {
+        "representation:game-0:moral-0", "representations:game:moral",
+        "representations:game:moral:change",
+    }  # fmt: skip
+    assert {row["verdict"] for row in found.values()} == {SUPPORTED}
+    # 42 pairs of seeds, so that a pair by itself can be the furthest by chance in one of 43.
+    pair = found["representation:game-0:moral-0"]
+    assert pair["p"] == pytest.approx(1.0 / 43.0)
+    assert "42 pairs of seeds of one reward" in str(pair["statement"])
+    assert "cosine of their changes from base" in str(pair["statement"])
+
+
+def test_without_the_plant_nothing_is_claimed() -> None:
+    for seed in range(3):
+        found = claims(judged(study(SEVEN, apart=0.0, seed=seed), SEVEN))
+        assert {row["verdict"] for row in found.values()} == {NOISE}, seed
+
+
+def test_few_seeds_identify_no_pair_and_one_no_reward() -> None:
+    few = claims(judged(study(FIVE, apart=3.0), FIVE))
+    pair = few["representation:game-0:moral-0"]
+    assert pair["p_floor"] == pytest.approx(1.0 / 21.0)
+    assert few["representations:game:moral"]["verdict"] == SUPPORTED
+    one = {"game": 1, "moral": 1}
+    alone = claims(judged(study(one, apart=3.0), one))
+    assert set(alone) == {"representation:game-0:moral-0"}
+    assert alone["representation:game-0:moral-0"]["verdict"] == NOT_IDENTIFIED
+    assert "train each reward from several seeds" in str(
+        alone["representation:game-0:moral-0"]["reason"]
+    )
+    two = {"game": 2, "moral": 2}
+    both = claims(judged(study(two, apart=3.0), two))
+    assert both["representations:game:moral"]["verdict"] == NOT_IDENTIFIED
+    assert "seeds of each reward would" in str(both["representations:game:moral"]["reason"])
+
+
+def test_equal_agents_are_equivalent() -> None:
+    tables = twins(judged(study(FIVE, apart=3.0), FIVE), "game-0", "moral-0")
+    row = claims(tables)["representation:game-0:moral-0"]
+    assert row["estimate"] == 0.0
+    assert row["verdict"] == EQUIVALENT
+
+
+def test_a_dead_agent_is_an_artefact() -> None:
+    tables = synthetic.kill(judged(study(FIVE, apart=3.0), FIVE), "game-0")
+    assert claims(tables)["representation:game-0:moral-0"]["verdict"] == ARTEFACT
+
+
+def test_the_p_of_rewards_is_that_of_every_relabelling_by_hand() -> None:
+    seeds = {"game": 4, "moral": 4}
+    tables = judged(study(seeds, apart=0.4, seed=8), seeds)
+    row = claims(tables)["representations:game:moral"]
+    table = tables["representation_pairs"]
+    means = {
+        frozenset((a, b)): float(np.mean(own.filter(own["layer"] >= 0)["distance"].to_numpy()))
+        for (a, b), own in table.group_by("agent_a", "agent_b")
+    }
+    names = [f"{r}-{k}" for r, n in seeds.items() for k in range(n)]
+
+    def difference(first: tuple[str, ...]) -> float:
+        sides: dict[bool, list[float]] = {True: [], False: []}
+        for a, b in itertools.combinations(names, 2):
+            if a[-1] != b[-1]:
+                sides[(a in first) != (b in first)].append(means[frozenset((a, b))])
+        return float(np.mean(sides[True]) - np.mean(sides[False]))
+
+    observed = difference(tuple(names[:4]))
+    drawn = []
+    for first in itertools.combinations(names, 4):
+        try:
+            drawn.append(difference(first))
+        except ZeroDivisionError:
+            drawn.append(np.inf)
+    p = float(np.mean([d >= observed - 1e-9 for d in drawn]))
+    assert row["estimate"] == pytest.approx(observed, abs=1e-10)
+    if row["p"] is not None:
+        assert row["p"] == pytest.approx(p, abs=1e-12)
+
+
+def test_the_p_of_a_pair_is_the_largest_sign_flip() -> None:
+    tables = judged(study(SEVEN, apart=0.9, scenarios=8, seed=2), SEVEN)
+    row = claims(tables)["representation:game-0:moral-0"]
+    table = tables["representation_pairs"]
+    values = {
+        (a, b): own.filter(own["layer"] >= 0)
+        .group_by("prompt", maintain_order=True)
+        .agg(pl.col("distance").mean())["distance"]
+        .to_numpy()
+        for (a, b), own in table.group_by("agent_a", "agent_b")
+    }
+    mine = values["game-0", "moral-0"]
+    largest = 1.0 / 43.0
+    for (a, b), theirs in values.items():
+        if a != "base" and str(a)[:4] == str(b)[:4]:
+            d = mine - theirs
+            result = stats.permutation_test(
+                (d,), np.mean, permutation_type="samples", n_resamples=np.inf
+            )
+            largest = max(largest, float(result.pvalue) if d.mean() > 0 else 1.0)
+    assert row["p"] == pytest.approx(largest, abs=1e-12)
+    assert row["estimate"] == pytest.approx(mine.mean(), abs=1e-12)
+
+
+def test_other_scenarios_are_refused() -> None:
+    tables = judged(study(FIVE, apart=1.0), FIVE)
+    table = tables["representation_pairs"]
+    gone = (table["agent_a"] == "game-0") & (table["prompt"] == table["prompt"][0])
+    broken = {**tables, "representation_pairs": table.filter(~gone)}
+    with pytest.raises(TableError, match="not compared in the scenarios of other pairs"):
+        claims(broken)
+
+
+def test_a_subspace_that_reaches_a_share_is_found_at_its_layer() -> None:
+    row = claims(searched(study(FIVE, apart=1.0), reached=0.7))["subspace:opponent_previous:game-0"]
+    assert row["verdict"] == SUPPORTED
+    assert "after layer 1, 2 directions reach 66% of what" in str(row["statement"])
+    assert 0.5 < float(str(row["estimate"])) < 0.8
+    assert row["n_units"] == 10
+
+
+def test_a_subspace_without_a_plant_is_noise() -> None:
+    for seed in range(3):
+        tables = searched(study(FIVE, apart=1.0), reached=0.0, seed=seed)
+        row = claims(tables)["subspace:opponent_previous:game-0"]
+        assert row["verdict"] == NOISE, seed
+
+
+def test_where_the_whole_exchange_does_nothing_there_is_no_subspace() -> None:
+    tables = searched(study(FIVE, apart=1.0), reached=0.7, full=1e-7)
+    row = claims(tables)["subspace:opponent_previous:game-0"]
+    assert row["verdict"] == NOT_IDENTIFIED
+    assert row["estimate"] is None
+
+
+def test_the_estimate_of_a_subspace_is_a_difference_of_shares() -> None:
+    tables = searched(study(FIVE, apart=1.0), reached=0.7)
+    row = claims(tables)["subspace:opponent_previous:game-0"]
+    own = tables["subspace_effects"].filter(
+        (tables["subspace_effects"]["layer"] == 1)
+        & (tables["subspace_effects"]["dimension"] == 2)
+        & (tables["subspace_effects"]["split"] == "test")
+    )
+    share: dict[str, float] = {}
+    for (control,), part in own.group_by("control"):
+        e = part.group_by("prompt", maintain_order=True).agg(pl.col("effect", "wanted").mean())
+        w, x = e["wanted"].to_numpy(), e["effect"].to_numpy()
+        share[str(control)] = float((w * x).sum() / (w * w).sum())
+    expected = share["none"] - max(share["arbitrary"], share["random"])
+    assert row["estimate"] == pytest.approx(expected, abs=1e-10)
+
+
+def test_they_are_among_all_claims_of_a_study() -> None:
+    tables = searched(judged(study(FIVE, apart=3.0), FIVE), reached=0.7)
+    names = set(make_claims(tables, draws=199).get_column("id"))
+    assert {"representations:game:moral", "subspace:opponent_previous:game-0"} <= names
+    bare = {"representation_pairs": from_rows("representation_pairs", [])}
+    assert make_claims(bare).is_empty()
