@@ -9,6 +9,7 @@ import pytest
 
 from moralscope.games import read_prompts
 from moralscope.studies import demo_study, read_study
+from moralscope.studies.series import is_series, read_series
 from moralscope.studies.study import base_name, patched_pairs, training_config
 from moralscope.training.agent_file import read_agent
 from moralscope.training.batches import training_prompts
@@ -17,7 +18,8 @@ from moralscope.training.diagnostics import before_training
 ROOT = Path(__file__).resolve().parents[2]
 EXAMPLES = ROOT / "examples"
 AGENTS = sorted(path.name for path in EXAMPLES.glob("agent-*.yaml"))
-STUDIES = sorted({path.name for path in EXAMPLES.glob("*.yaml")} - {*AGENTS})
+SERIES = sorted(path.name for path in EXAMPLES.glob("*.yaml") if is_series(path))
+STUDIES = sorted({path.name for path in EXAMPLES.glob("*.yaml")} - {*AGENTS, *SERIES})
 
 
 def test_the_promised_examples_are_there():
@@ -33,6 +35,22 @@ def test_an_example_is_a_study_whose_command_is_told(name: str):
     assert re.search(rf"^#   moralscope run examples/{re.escape(name)}( |$)", text, re.MULTILINE)
     for file in study.prompts.files:
         assert len(read_prompts(ROOT / file)) > 1
+
+
+@pytest.mark.parametrize("name", SERIES)
+def test_an_example_is_a_series_whose_command_is_told(name: str):
+    series, studies = read_series(EXAMPLES / name)
+    assert series.name == name.removesuffix(".yaml")
+    assert len({study.model for study in studies.values()}) == len(studies)
+    text = (EXAMPLES / name).read_text()
+    assert re.search(rf"^#   moralscope run examples/{re.escape(name)}( |$)", text, re.MULTILINE)
+
+
+def test_what_the_sources_ask_for_is_there():
+    """Dynamics, size, pretraining, other frameworks, label or move, parts."""
+    asked = {"course", "members", "pretrained", "frameworks", "label-or-move", "targeted", "ipd"}
+    assert {f"{name}.yaml" for name in asked} <= set(STUDIES)
+    assert SERIES == ["scaling.yaml"]
 
 
 @pytest.mark.parametrize("name", AGENTS)
@@ -53,7 +71,7 @@ def test_the_promised_agents_are_there():
 
 
 def test_the_first_example_is_the_demo():
-    study = read_study(EXAMPLES / "ipd-small.yaml")
+    study = read_study(EXAMPLES / "demo.yaml")
     demo = demo_study()
     for name in demo.agents:
         assert training_config(study, name) == training_config(demo, name)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 from rich.console import Console
@@ -14,6 +14,7 @@ from moralscope.cli.reporting import write_report
 from moralscope.cli.words import counted, duration
 from moralscope.studies import Study, demo_study, estimate_study, read_study
 from moralscope.studies.doctor import require_model_stack
+from moralscope.studies.series import MEMBERS, Series, is_series, read_series, run_series
 
 DONE, PARTIAL = 0, 3
 """Exit codes: everything is there; some stages failed and all else is there."""
@@ -53,9 +54,13 @@ def run_file(
         dry_run: draw the estimate and compute nothing.
     """
     chosen = () if preset is None else (f"preset={preset}",)
+    folder = out or Path("runs") / path.stem
+    if is_series(path):
+        require_model_stack()
+        wanted = read_series(path, (*chosen, *changes))
+        return _run_members(*wanted, folder, engine=engine, wait=wait, dry_run=dry_run)
     study = read_study(path, (*chosen, *changes))
     require_model_stack()
-    folder = out or Path("runs") / path.stem
     return run_composed(study, folder, engine=engine, wait=wait, dry_run=dry_run)
 
 
@@ -80,6 +85,33 @@ def run_composed(
         draw_estimate(console, estimate_study(study, folder))
     say(console, f"The run would be in {folder}", "bold")
     return DONE
+
+
+def _run_members(
+    series: Series,
+    studies: Mapping[str, Study],
+    out: Path,
+    *,
+    engine: str,
+    wait: bool,
+    dry_run: bool,
+) -> int:
+    """Every member of a series, and what compares them."""
+    if dry_run:
+        for name, study in studies.items():
+            say(Console(), f"Member {name}:", "bold")
+            run_composed(study, out / MEMBERS / name, dry_run=True, engine=engine)
+        return DONE
+
+    def run_one(study: Study, folder: Path) -> bool:
+        say(Console(), f"Member {folder.name}:", "bold")
+        return _run(study, folder, engine=engine, wait=wait) == DONE
+
+    failed = run_series(series, studies, out, run_one)
+    for sentence in failed:
+        say(Console(stderr=True), f"Failed: {sentence}", "bold red")
+    say(Console(), f"Series: {out}", "bold")
+    return write_report(out) or (PARTIAL if failed else DONE)
 
 
 def _run(study: Study, out: Path, *, engine: str, wait: bool) -> int:

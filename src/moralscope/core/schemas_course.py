@@ -65,4 +65,30 @@ SCHEMAS: dict[str, tuple[str, str, str]] = {
         n              | integer | count  | scenarios
         """,
     ),
+    "members": (
+        "a model that the same study was made of",
+        "member",
+        """
+        member     | text     | name   | its name in the series
+        model      | text     | name   | its base model
+        n_layers   | integer? | layers | of the model; null: nothing was measured by layer
+        n_agents   | integer  | count  | trained agents
+        n_claims   | integer  | count  | claims of its study
+        supported  | integer  | count  | of those supported
+        finished   | flag     | yes or no | whether every stage of its study was computed
+        """,
+    ),
+    "depths": (
+        "how much of a level's effects lies in a layer of one agent, in a scenario",
+        "member level agent scenario layer",
+        """
+        member         | text    | name  | the model's name in the series
+        level          | text    | name  | attribution (change from base by a layer's own weights) or patching (effects from the base)
+        agent          | text    | name  | the agent
+        scenario       | text    | name  | the cluster
+        layer          | integer | count | layer from 0
+        relative_depth | number  | ratio | middle of the layer, 0 at the embedding, 1 at the end
+        share          | number  | ratio | of the summed absolute effects of the scenario
+        """,
+    ),
 }

@@ -26,6 +26,7 @@ from moralscope.evidence.findings.behaviour import behaviour_findings
 from moralscope.evidence.findings.cascade import cascade_findings
 from moralscope.evidence.findings.contrasts import contrast_claims
 from moralscope.evidence.findings.course import course_findings
+from moralscope.evidence.findings.depths import depth_findings
 from moralscope.evidence.findings.label_sites import label_findings
 from moralscope.evidence.findings.learned import learned_findings
 from moralscope.evidence.findings.patching import patching_findings
@@ -116,6 +117,7 @@ FINDERS: Mapping[str, Callable[[Setting], Iterable[Finding]]] = {
     "pathways": pathway_findings,
     "targeting": targeting_findings,
     "course": course_findings,
+    "depth": depth_findings,
     "attention": attention_findings,
     "attention uses": attention_use_findings,
     "weights": weight_findings,

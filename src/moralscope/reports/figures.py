@@ -11,9 +11,11 @@ from collections.abc import Callable
 from moralscope.reports.figure import Absent, Figure
 from moralscope.reports.figure_across import has_changes, patching_across
 from moralscope.reports.figure_approximations import approximations, has_approximations
+from moralscope.reports.figure_cascade import cascade, has_cascade
 from moralscope.reports.figure_changes import attribution_parts, has_parts
 from moralscope.reports.figure_circuits import circuit_curves, has_circuits
 from moralscope.reports.figure_controls import label_control
+from moralscope.reports.figure_depths import depth_profiles, has_depths
 from moralscope.reports.figure_learning import learning_curves
 from moralscope.reports.figure_lens import lens_trajectories
 from moralscope.reports.figure_policy import cooperation_by_game, memory_one
@@ -49,6 +51,8 @@ FURTHER: tuple[tuple[Maker, Callable[[Run], bool], Maker], ...] = (
     *ATTENTION,
     *WIRING,
     (patching_heatmap, has_targeting, targeting_curve),
+    (patching_heatmap, has_depths, depth_profiles),
+    (patching_heatmap, has_cascade, cascade),
 )
 """After which figure it stands, whether the run asked for it, and how it is drawn."""
 
