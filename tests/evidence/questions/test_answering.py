@@ -120,8 +120,9 @@ def test_frameworks_differ_where_their_claims_stand(
     assert "Attention was not measured (table attention)." in str(row["missing"])
 
 
-def test_the_strategic_reward_is_no_moral_framework() -> None:
-    tables = study({"game": 5, "utilitarian": 5}, levels=())
+@pytest.mark.parametrize("reward", ["game", "spite"])
+def test_rewards_that_ask_for_nothing_moral_are_no_framework(reward: str) -> None:
+    tables = study({reward: 5, "utilitarian": 5}, levels=())
     row = answers(tables, *cascade({"wiring": SUPPORTED}))["RQ2"]
     assert row["verdict"] == NOT_IDENTIFIED
     assert "five training seeds of each" in str(row["missing"])

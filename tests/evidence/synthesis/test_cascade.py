@@ -343,6 +343,11 @@ def test_comparisons_by_many_names_about_two_rewards_are_one_question() -> None:
     made = claims({**tables, "comparisons": one_by_one})
     assert set(made) == {"cascade:deontological-utilitarian:behaviour"}
     assert made["cascade:deontological-utilitarian:behaviour"]["n_units"] == 10
+    composed = tables["agents"].with_columns(
+        reward=pl.col("reward").replace("utilitarian", "0.5*care + 0.5*rawlsian")
+    )
+    (name,) = claims({**tables, "agents": composed, "comparisons": one_by_one})
+    assert name == "cascade:deontological-0.5*care+0.5*rawlsian:behaviour"
     suggested = {name: frame for name, frame in tables.items() if name != "comparisons"}
     assert cascade_table(suggested).filter(kind="rewards").height == 1
     assert claims(suggested) == {}

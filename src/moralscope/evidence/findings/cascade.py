@@ -72,8 +72,8 @@ def cascade_findings(setting: Setting) -> Iterator[Finding]:
 
 
 def claim_id(question: Question, level: str) -> str:
-    """How the claim about a comparison at a level is called."""
-    return f"cascade:{question.name}:{level}"
+    """How the claim about a comparison at a level is called: without spaces, as lists have them."""
+    return f"cascade:{''.join(question.name.split())}:{level}"
 
 
 def _of_rewards(setting: Setting, one: Outcome, family: Sequence[Outcome]) -> Finding:

@@ -22,7 +22,7 @@ from moralscope.evidence.questions.answer import (
     reasons,
     verdict_of,
 )
-from moralscope.evidence.questions.selfish import PREFIX, STRATEGIC
+from moralscope.evidence.questions.selfish import NOT_MORAL, PREFIX, STRATEGIC
 from moralscope.evidence.synthesis.comparing import Question, questions_of
 from moralscope.evidence.synthesis.levels import LEVELS, TABLES
 from moralscope.evidence.units import Tables
@@ -105,7 +105,7 @@ def different(tables: Tables, claims: Claims) -> Answer:
     asked = [
         question
         for question in questions_of(tables)
-        if question.rewards is not None and STRATEGIC not in question.rewards
+        if question.rewards is not None and not set(NOT_MORAL) & set(question.rewards)
     ]
     found = [(question, own) for question in asked if (own := _of_levels(question, claims))]
     if not found:

@@ -14,7 +14,7 @@ contributions shrink, pushing sites lose what matched ones, which mostly pull th
 So the sum of both changes must lie below zero as well.
 
 ``question:RQ1:REWARD`` compares with the base, ``question:RQ1:REWARD:game`` with agents that were
-trained for their own payoff alone. Moral is every reward but ``game``. Unit: the scenario; the
+trained for their own payoff alone. Moral is every reward but ``game`` and ``spite``. Unit: the scenario; the
 claims are about these agents. An audit of found tables, which compares nothing, makes none.
 """
 
@@ -59,7 +59,10 @@ from moralscope.evidence.statistics.multiplicity import holm
 from moralscope.evidence.statistics.resampling import Array, sign_flip
 
 STRATEGIC = "game"
-"""The reward that is one's own payoff alone; every other one is moral."""
+"""The reward that is one's own payoff alone."""
+
+NOT_MORAL = (STRATEGIC, "spite")
+"""Rewards that ask for nothing moral; every other one does."""
 
 PREFIX = "question:RQ1:"
 
@@ -104,11 +107,12 @@ def _present(design: RewardDesign, measured: set[str]) -> RewardDesign:
 def _asked(designs: Sequence[RewardDesign], suffix: str) -> Iterator[_Asked]:
     games = [design for design in designs if design.reward == STRATEGIC]
     for design in designs:
-        if design.reward == STRATEGIC:
+        if design.reward in NOT_MORAL:
             continue
         agents = tuple(name for names in design.agents for name in names)
         who = f"{len(agents)} {design.reward} agent{'s' * (len(agents) > 1)}"
-        name = f"{PREFIX}{design.reward}"
+        # Ids are listed with spaces between them.
+        name = f"{PREFIX}{''.join(design.reward.split())}"
         words = (who, design.base)
         yield _Asked(f"{name}{suffix}", agents, (design.base,), words, design.agents)
         for game in games:
