@@ -155,3 +155,13 @@ def test_each_belongs_to_runs_that_measured_it(run: Run) -> None:
     bare = run_of({})
     assert not any(asked(bare) for _, asked, _ in WIRING)
     assert all(isinstance(make(bare, COLOURS), Absent) for _, _, make in WIRING)
+
+
+@pytest.mark.parametrize("entry", WIRING, ids=lambda entry: entry[2].__name__)
+def test_what_was_measured_and_is_empty_is_absent_with_its_reason(run: Run, entry) -> None:
+    _, asked, make = entry
+    table = drawn(make(run, COLOURS)).tables[0]
+    empty = make(run_of({**run.tables, table: run.tables[table].clear()}), COLOURS)
+    assert isinstance(empty, Absent)
+    assert empty.reason == f"The table {table} of this run has no rows."
+    assert asked(run)
