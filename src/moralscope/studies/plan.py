@@ -19,7 +19,7 @@ Arrows go from what is read to what reads it; every task comes after those that 
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -102,20 +102,7 @@ def make_plan(study: Study, out: Path | None = None, *, elsewhere: bool = False)
     looked = add_mechanisms(plan, everyone) if study.targeted else []
     targets = add_targets(plan)
     trained += [name for name in targets if name.startswith(TRAIN)]
-    tables = [asked, *trained]
-    tables.append(
-        plan.add(
-            "agents",
-            ("models", "enrol"),
-            {"agents": everyone, **plan.compute},
-            trained,
-            measuring.enrol,
-        )
-    )
-    if compared(study):
-        course = None if study.course is None else study.course.model_dump(mode="json")
-        pairs = {"pairs": [asdict(pair) for pair in compared(study)], "course": course}
-        tables.append(plan.add("comparisons", ("core", "compare"), pairs, (), measuring.compare))
+    tables = [asked, *trained, *_add_agents(plan, everyone, trained)]
     tables += [add_decisions(plan, name, [asked, *trained]) for name in study.agents]
     tables += looked or add_mechanisms(plan, everyone)
     tables += [name for name in targets if not name.startswith(TRAIN)]
@@ -140,6 +127,20 @@ def make_plan(study: Study, out: Path | None = None, *, elsewhere: bool = False)
         "evidence", ("evidence", "judge"), judged, [*tables, *replicated], judging.judge(named)
     )
     return Plan(study, source, tuple(plan.tasks.values()))
+
+
+def _add_agents(
+    plan: Planner, everyone: Mapping[str, Mapping[str, object]], trained: Sequence[str]
+) -> list[str]:
+    """Who is measured, and who is compared with whom."""
+    study = plan.study
+    inputs = {"agents": everyone, **plan.compute}
+    added = [plan.add("agents", ("models", "enrol"), inputs, trained, measuring.enrol)]
+    if compared(study):
+        course = None if study.course is None else study.course.model_dump(mode="json")
+        pairs = {"pairs": [asdict(pair) for pair in compared(study)], "course": course}
+        added.append(plan.add("comparisons", ("core", "compare"), pairs, (), measuring.compare))
+    return added
 
 
 def plan_digest(plan: Plan) -> str:
