@@ -26,6 +26,7 @@ from moralscope.reports.figure_targeting import has_targeting, targeting_curve
 from moralscope.reports.figures_attention import ATTENTION
 from moralscope.reports.figures_behaviour import BEHAVIOUR, Maker
 from moralscope.reports.figures_inside import INSIDE
+from moralscope.reports.figures_weights import WEIGHTS
 from moralscope.reports.figures_wiring import WIRING
 from moralscope.reports.run import Run
 
@@ -50,6 +51,7 @@ FURTHER: tuple[tuple[Maker, Callable[[Run], bool], Maker], ...] = (
     (patching_heatmap, has_circuits, circuit_curves),
     *ATTENTION,
     *WIRING,
+    *WEIGHTS,
     (patching_heatmap, has_targeting, targeting_curve),
     (patching_heatmap, has_depths, depth_profiles),
     (patching_heatmap, has_cascade, cascade),
