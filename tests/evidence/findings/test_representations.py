@@ -123,12 +123,15 @@ def test_the_p_of_rewards_is_that_of_every_relabelling_by_hand() -> None:
 
 
 def test_the_p_of_a_pair_is_the_largest_sign_flip() -> None:
-    tables = judged(study(SEVEN, apart=0.9, scenarios=8, seed=2), SEVEN)
+    tables = judged(study(SEVEN, apart=0.9, scenarios=7, seed=2), SEVEN)
     row = claims(tables)["representation:game-0:moral-0"]
     table = tables["representation_pairs"]
+    scenarios = tables["prompts"].select("prompt", "scenario")
     values = {
         (a, b): own.filter(own["layer"] >= 0)
-        .group_by("prompt", maintain_order=True)
+        .join(scenarios, on="prompt")
+        .sort("scenario")
+        .group_by("scenario", maintain_order=True)
         .agg(pl.col("distance").mean())["distance"]
         .to_numpy()
         for (a, b), own in table.group_by("agent_a", "agent_b")
@@ -151,7 +154,7 @@ def test_other_scenarios_are_refused() -> None:
     table = tables["representation_pairs"]
     gone = (table["agent_a"] == "game-0") & (table["prompt"] == table["prompt"][0])
     broken = {**tables, "representation_pairs": table.filter(~gone)}
-    with pytest.raises(TableError, match="not compared in the scenarios of other pairs"):
+    with pytest.raises(TableError, match=r"were not compared on the prompts of other.*39 of 40"):
         claims(broken)
 
 
@@ -160,7 +163,7 @@ def test_a_subspace_that_reaches_a_share_is_found_at_its_layer() -> None:
     assert row["verdict"] == SUPPORTED
     assert "after layer 1, 2 directions reach 66% of what" in str(row["statement"])
     assert 0.5 < float(str(row["estimate"])) < 0.8
-    assert row["n_units"] == 10
+    assert row["n_units"] == 20
 
 
 def test_a_subspace_without_a_plant_is_noise() -> None:
