@@ -12,9 +12,14 @@ from torch import nn
 from worlds import Worlds
 
 from moralscope.core.errors import AgentError, ModelError
+from moralscope.games import CATEGORIES, structured
+from moralscope.mechanisms.attention.categories import categories_of
+from moralscope.mechanisms.attention.edits import OWN, Edit, run_edits
 from moralscope.mechanisms.attention.weights import attention_module, attention_weights
 from moralscope.mechanisms.clean import run_clean
 from moralscope.models.anatomy import dissect
+from moralscope.models.loading import LoadedModel
+from moralscope.models.rendering import encode_all
 
 
 @pytest.mark.parametrize("family", FAMILIES)
@@ -103,3 +108,23 @@ def test_attention_that_hides_its_weights_is_refused(worlds: Worlds):
         finally:
             handle.remove()
     assert e.value.seen == "LlamaAttention"
+
+
+@pytest.mark.slow
+def test_the_real_model_looks_and_reacts_as_plain_calls_say(real_base: LoadedModel):
+    """Prompts in words, in single precision: weights, categories and a masked category."""
+    asked = tuple(structured())[:2]
+    model, anatomy = real_base.model, dissect(real_base.model)
+    encoded = encode_all(real_base.tokenizer, asked)
+    run = run_clean("base", model, anatomy, encoded)
+    for prompt, weights in zip(encoded, attention_weights(model, anatomy, run), strict=True):
+        expected = plain_attention.last_weights(model, prompt.tokens)
+        assert weights == pytest.approx(expected, abs=1e-5)
+    categories = categories_of(encoded[1])
+    assert set(categories) == {"first", "rest", *CATEGORIES}
+    masks = [Edit(name, 0.0, OWN, categories[name]) for name in CATEGORIES]
+    baseline, found = run_edits(model, anatomy, run, member=1, edits=masks)
+    for mask, value in zip(masks, found, strict=True):
+        expected = plain_attention.edited_log_odds(model, encoded[1], mask.tokens, 0.0)
+        assert value == pytest.approx(expected, abs=5e-4)
+        assert abs(value - baseline) > 1e-3

@@ -2,7 +2,7 @@
 
 ``y[scenario, head, category] = mean over its prompts of logit(mass)``, with masses below one part
 in ten thousand counted as that (``statistics.shares``): a scale on which a head that goes from .01
-to .02 of its attention has changed as much as one that goes from .1 to .2. Unit: the scenario. Per
+to .02 of its attention has changed as much as one that goes from .1 to .18. Unit: the scenario. Per
 pair of ``evidence.pairs``:
 
 *attention:A:B:CATEGORY*: does A look more or less at it than B, in the mean over all heads?
