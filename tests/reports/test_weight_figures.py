@@ -37,7 +37,8 @@ def tables(*, reach: float | None = 0.1) -> dict[str, pl.DataFrame]:
     norms = [
         {"agent": agent, "layer": layer, "module": module, "norm": SIZES[agent] * (layer + 1),
          "base_norm": 10.0, "relative_norm": SIZES[agent] * (layer + 1) / 10.0,
-         "spectral_norm": 1.0, "effective_rank": 2.0, "stable_rank": 2.0, "rank": 2, "n_parameters": 9}
+         "spectral_norm": 1.0, "effective_rank": 2.0, "stable_rank": 2.0, "rank": 2,
+         "n_parameters": 9}
         for agent in AGENTS for layer, module in places
     ]  # fmt: skip
     norms.append(
