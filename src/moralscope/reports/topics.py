@@ -158,8 +158,8 @@ _CLAIMS = {
     **dict.fromkeys(
         (
             "change", "difference", "labels", "specifications", "contrast", "alike", "learned",
-            "texts", "reward", "rewards", "replicates", "seeds", "nearest", "robustness", "most", "effect",
-            "families",
+            "texts", "reward", "rewards", "replicates", "seeds", "nearest", "robustness", "most",
+            "effect", "families",
         ),
         "behaviour",
     ),
@@ -170,7 +170,7 @@ _CLAIMS = {
     **dict.fromkeys(
         ("wiring", "pathways", "correlations", "hub", "norms", "interactions"), "wiring"
     ),
-    **dict.fromkeys(("weights", "update"), "weights"),
+    **dict.fromkeys(("weights", "update", "overlap"), "weights"),
     **dict.fromkeys(("representation", "representations", "subspace", "separation"),
                     "representations"),
     **dict.fromkeys(("cascade", "question"), "synthesis"),
