@@ -190,7 +190,11 @@ def _gaps(drawn: pl.DataFrame) -> pl.DataFrame:
             said.append({"level": level, "at": 0.0, "said": "not measured"})
         elif own.get_column("relative").drop_nulls().is_empty():
             without = own.get_column("floor").drop_nulls().is_empty()
-            why = "no second seed" if without else "no positive control beyond it"
-            said.append({"level": level, "at": 0.0, "said": f"not identified: {why}"})
+            why = (
+                "not identified: no second seed"
+                if without
+                else "no scale: seeds lie as far apart as fine-tuning moves"
+            )
+            said.append({"level": level, "at": 0.0, "said": why})
     schema = {"level": pl.String, "at": pl.Float64, "said": pl.String}
     return pl.DataFrame(said, schema=schema)

@@ -177,7 +177,7 @@ def test_every_claim_is_recomputed_from_the_tables(null: synthetic.Tables) -> No
     ("seeds", "said"),
     [
         ({"deontological": 4, "utilitarian": 5}, "4 seeds of deontological and 5 seeds of"),
-        ({"deontological": 1, "utilitarian": 1}, "1 seed of deontological and 1 seed of"),
+        ({"deontological": 1, "utilitarian": 2}, "1 seed of deontological and 2 seeds of"),
     ],
 )
 def test_too_few_seeds_identify_nothing(seeds: dict[str, int], said: str) -> None:
@@ -192,14 +192,16 @@ def test_too_few_seeds_identify_nothing(seeds: dict[str, int], said: str) -> Non
 
 
 def test_without_a_second_seed_there_is_no_floor() -> None:
-    tables = study({"deontological": 1, "utilitarian": 1}, levels=("behaviour", "weights"))
-    who = tables["agents"].with_columns(reward=pl.lit(None, pl.String))
-    alone = {**tables, "agents": who}
+    alone = tables = study({"deontological": 1, "utilitarian": 1}, levels=("behaviour", "weights"))
+    made = claims(tables)
+    assert list(made) == ["cascade:frameworks:behaviour", "cascade:frameworks:weights"]
+    assert {row["verdict"] for row in made.values()} == {"not identified by this design"}
     found = {row["level"]: row for row in cascade_table(alone).filter(kind="named").to_dicts()
              if row["measure"] in PRIMARY.values()}  # fmt: skip
     for row in found.values():
         assert (row["floor"], row["relative"], row["answer"]) == (None, None, None)
         assert "there is no noise floor; train a second seed" in row["reason"]
+        assert "Both began from the same seed" in row["reason"]
     base = tables["decisions"].filter(agent="base")
     replicas = base.select("agent", "prompt", reference_log_odds="log_odds").with_columns(
         change=pl.lit("dtype"), setting=pl.lit("bfloat16"),
@@ -374,6 +376,7 @@ def test_fine_tuning_below_the_floor_leaves_no_scale() -> None:
     row = rewards(cascade_table({**tables, "decisions": faint}))["behaviour"]
     assert (row["relative"], row["answer"]) == (None, None)
     assert "no further from the base than two seeds lie apart" in str(row["reason"])
+    assert f"Relabelling the seeds gives p = {row['p_adjusted']:.2g}" in str(row["reason"])
 
 
 def test_nothing_compared_is_no_row() -> None:

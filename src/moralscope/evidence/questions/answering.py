@@ -53,7 +53,7 @@ def suppressed(claims: Claims) -> Answer:
             "Not identified: no agent with a moral reward was attributed beside its base.",
             "Attribution of agents with a moral reward and of their base, on 10 scenarios or more.",
         )
-    said = [_suppressed(claim) for claim in own]
+    said = _suppressed(own)
     # The question is about fine-tuning, so the base decides; other agents put it in perspective.
     with_base = [claim for claim in own if STRATEGIC not in _parts_of(claim)[1:]]
     verdict = verdict_of(with_base)
@@ -65,9 +65,11 @@ def suppressed(claims: Claims) -> Answer:
         (True, True): "In part.",
     }.get((falls, rises), "That is not shown.")
     about = "This is said of these agents; it is not known of other seeds of their rewards."
+    if verdict in (ARTEFACT, NOT_IDENTIFIED):
+        about = ""
     return Answer(
         question="RQ1",
-        answer=f"{start} {' '.join(said)} {about}",
+        answer=" ".join([start, *said, *([about] if about else [])]),
         verdict=verdict,
         confidence=confidence_of(with_base, verdict),
         evidence=tuple(str(claim["id"]) for claim in own),
@@ -80,24 +82,34 @@ def _parts_of(claim: Claim) -> list[str]:
     return str(claim["id"]).removeprefix(PREFIX).split(":")
 
 
-def _suppressed(claim: Claim) -> str:
-    parts = _parts_of(claim)
-    whom = f"In {parts[0]} agents"
-    than = f", against agents of the reward {STRATEGIC}," if STRATEGIC in parts[1:] else ""
+def _suppressed(own: Sequence[Claim]) -> list[str]:
+    """What each claim says; those that say the same are put together."""
     words = {
         NOISE: "no loss beyond that of matched sites was told apart from noise",
         ARTEFACT: "a failed check explains the figures",
         NOT_IDENTIFIED: "the design does not tell",
         EQUIVALENT: "they change as matched sites do",
     }
-    verdict = str(claim["verdict"])
-    if verdict == SUPPORTED:
-        how = "lose more" if _number(claim) < 0 else "gain more"
-        return (
-            f"{whom}{than} sites that push the base towards defecting {how} than matched sites do "
-            f"({_number(claim):+.2g} nats per site)."
-        )
-    return f"{whom}{than} {words[verdict]}."
+    said: list[str] = []
+    others: dict[tuple[str, bool], list[str]] = {}
+    for claim in own:
+        reward, *than = _parts_of(claim)
+        if claim["verdict"] == SUPPORTED:
+            how = "lose more" if _number(claim) < 0 else "gain more"
+            said.append(
+                f"In {reward} agents{_against(STRATEGIC in than)} sites that push the base towards "
+                f"defecting {how} than matched sites do ({_number(claim):+.2g} nats per site)."
+            )
+        else:
+            key = words[str(claim["verdict"])], STRATEGIC in than
+            others.setdefault(key, []).append(reward)
+    for (phrase, against), rewards in others.items():
+        said.append(f"In {listed(rewards)} agents{_against(against)} {phrase}.")
+    return said
+
+
+def _against(game: bool) -> str:
+    return f", against agents of the reward {STRATEGIC}," if game else ""
 
 
 def different(tables: Tables, claims: Claims) -> Answer:
@@ -118,12 +130,11 @@ def different(tables: Tables, claims: Claims) -> Answer:
     inner = [claim for _, own in found for level, claim in own.items() if level != "behaviour"]
     used = [claim for _, own in found for claim in own.values()]
     verdict = verdict_of(inner)
-    absent = sorted({
-        level for _, own in found for level in LEVELS if level not in own
-    }, key=list(LEVELS).index)  # fmt: skip
-    unmeasured = "".join(
-        f" {level.capitalize()} was not measured (table {TABLES[level]})." for level in absent
-    )
+    absent = [level for level in LEVELS if any(level not in own for _, own in found)]
+    unmeasured = ""
+    if absent:
+        places = listed([f"{level} (table {TABLES[level]})" for level in absent])
+        unmeasured = f" Not measured for all of these agents: {places}."
     return Answer(
         question="RQ2",
         answer=" ".join(sentence for one in found for sentence in _differ(*one)),

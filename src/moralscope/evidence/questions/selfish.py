@@ -14,8 +14,9 @@ contributions shrink, pushing sites lose what matched ones, which mostly pull th
 So the sum of both changes must lie below zero as well.
 
 ``question:RQ1:REWARD`` compares with the base, ``question:RQ1:REWARD:game`` with agents that were
-trained for their own payoff alone. Moral is every reward but ``game`` and ``spite``. Unit: the scenario; the
-claims are about these agents. An audit of found tables, which compares nothing, makes none.
+trained for their own payoff alone. Moral is every reward but ``game`` and ``spite``. Unit: the
+scenario; the claims are about these agents. An audit of found tables, which compares nothing, makes
+none.
 """
 
 from __future__ import annotations

@@ -182,7 +182,8 @@ def _reason_of_rewards(found: Outcome, answer: str | None) -> str:
             return f"Not identified by this design: {found.missing}"
         if found.test is None:
             return "Not tested: the claims rest on the first measure of each level."
-        return no_scale(found.scale)
+        p = f"p = {found.p_adjusted:.2g} over the levels"
+        return f"{no_scale(found.scale)} Relabelling the seeds gives {p}."
     p = f"p = {found.p_adjusted:.2g} over the levels"
     if answer == INDISTINGUISHABLE:
         return f"Relabelling the seeds gives as large a difference too often ({p})."

@@ -1,9 +1,10 @@
 """What does a study compare: two agents, or two rewards? Its pairs, put together by question.
 
-Named pairs whose agents have two different rewards on one base answer one question about these
-rewards, whatever the comparison is called: their seeds are the units. Of several agents with one
-reward and one seed, which are one training run, the first stands for all. All other named pairs are
-questions about two agents. Pairs with a base are the positive control and no question.
+Named pairs whose agents have two different rewards on one base, two seeds or more of one of them,
+answer one question about these rewards, whatever the comparison is called: their seeds are the
+units. Of several agents with one reward and one seed, which are one training run, the first stands
+for all. All other named pairs are questions about two agents. Pairs with a base are the positive
+control and no question.
 """
 
 from __future__ import annotations
@@ -82,12 +83,13 @@ def questions_of(tables: Tables) -> list[Question]:
         bases = {name for name, known in agents.items() if known.kind == "base"}
         if pair.kind == "named" and not bases & set(pair.agents):
             grouped.setdefault(_asked(pair, one, other), []).append(pair)
-    shared = Counter(key[1] for key in grouped if key[0] == "agents")
+    asked = [_of_rewards(p, agents) if k[0] == "rewards" else None for k, p in grouped.items()]
+    kept = [q if q is not None and len(q.agents) > 2 else None for q in asked]
+    names = [pairs[0].comparison for pairs in grouped.values()]
+    shared = Counter(name for name, q in zip(names, kept, strict=True) if q is None)
     return [
-        _of_rewards(pairs, agents)
-        if key[0] == "rewards"
-        else _of_agents(pairs, agents, alone=shared[key[1]] == 1)
-        for key, pairs in grouped.items()
+        q or _of_agents(pairs, agents, alone=shared[pairs[0].comparison] == 1)
+        for q, pairs in zip(kept, grouped.values(), strict=True)
     ]
 
 
