@@ -38,8 +38,16 @@ def draw_error(console: Console, error: MoralscopeError) -> None:
         console.print(line, soft_wrap=True)
 
 
-def draw_findings(console: Console, findings: Sequence[Finding]) -> None:
-    """What a machine has, one finding a row, with what to do about it."""
+def draw_findings(
+    console: Console, findings: Sequence[Finding], able: str = "This machine can run studies."
+) -> None:
+    """What a machine has, one finding a row, with what to do about it.
+
+    Args:
+        console: where to.
+        findings: what was found.
+        able: what is said where nothing is lacking.
+    """
     table = Table(box=None, pad_edge=False)
     for heading in ("", "what", "found", "advice"):
         table.add_column(heading, overflow="fold")
@@ -52,7 +60,7 @@ def draw_findings(console: Console, findings: Sequence[Finding]) -> None:
     if lacking:
         say(console, f"Needed before a study can run: {', '.join(lacking)}.", "red")
     else:
-        say(console, "This machine can run studies.", "green")
+        say(console, able, "green")
 
 
 def draw_estimate(console: Console, estimate: Estimate) -> None:

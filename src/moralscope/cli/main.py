@@ -397,8 +397,13 @@ def diff(
 
 
 @app.command(sort_key=12)
-def doctor() -> int:
-    """Say what this machine can do, and what it lacks."""
+def doctor(
+    study: Annotated[
+        Path | None, Parameter(help="A study file: say what it would need as well.")
+    ] = None,
+    /,
+) -> int:
+    """Say what this machine can do and what it lacks, for any study or for a given one."""
     from moralscope.cli.examining import examine_machine  # noqa: PLC0415
 
-    return examine_machine()
+    return examine_machine(study)

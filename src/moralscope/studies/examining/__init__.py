@@ -1,0 +1,1 @@
+"""What would a given study need of this machine, and what could it find?"""
