@@ -9,6 +9,7 @@ import synthetic
 from cascade_planted import agents, pairs
 from scipy import stats
 
+from moralscope.core.tables import from_rows
 from moralscope.evidence.claims import make_claims, setting_of
 from moralscope.evidence.explaining import explain_claim
 from moralscope.evidence.gates.judging import judge_gates
@@ -16,6 +17,8 @@ from moralscope.evidence.judged import claim_rows
 from moralscope.evidence.questions.selected import changes, choose
 from moralscope.evidence.questions.selfish import selfish_findings
 from moralscope.evidence.statistics.resampling import sign_flip
+from moralscope.evidence.synthesis.cascade import cascade_table
+from moralscope.evidence.synthesis.scale import study_of
 
 HEADS = 40
 SEEDS = {"deontological": 2, "game": 1}
@@ -207,6 +210,20 @@ def test_too_little_to_choose_from_is_said(scenarios: int, heads: int, said: str
     for row in claims(tables).values():
         assert row["verdict"] == "not identified by this design"
         assert said in str(row["reason"])
+
+
+def test_agents_trained_in_parts_are_not_those_of_the_reward() -> None:
+    tables = study(suppressed=0.5)
+    row = {
+        "agent": "deontological-1", "of": "deontological-0", "strategy": "random", "budget": 2,
+        "training_seed": 1, "chosen_here": False, "parameters": 5, "share": 0.5,
+        "behaviour_kept": 0.4, "low": None, "high": None, "n": 4,
+    }  # fmt: skip
+    whole = {**row, "agent": "deontological-0", "strategy": "all"}
+    tables["targeting"] = from_rows("targeting", [row, whole])
+    assert "lose more in 1 deontological agent than" in str(claims(tables)[MORAL]["statement"])
+    assert cascade_table(tables).filter(kind="replicate").height == 0
+    assert study_of(tables).pairs
 
 
 def test_audits_of_found_tables_ask_no_research_question() -> None:

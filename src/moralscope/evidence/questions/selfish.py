@@ -58,6 +58,7 @@ from moralscope.evidence.statistics.intervals import (
 )
 from moralscope.evidence.statistics.multiplicity import holm
 from moralscope.evidence.statistics.resampling import Array, sign_flip
+from moralscope.evidence.synthesis.comparing import trained_in_parts
 
 STRATEGIC = "game"
 """The reward that is one's own payoff alone."""
@@ -90,6 +91,7 @@ def selfish_findings(setting: Setting) -> Iterator[Finding]:
     if not setting.has("comparisons", "agents", "prompts", "attribution"):
         return
     measured = set(setting.tables["attribution"].get_column("agent").to_list())
+    measured -= trained_in_parts(setting.tables)
     designs = [_present(design, measured) for design in reward_designs(setting.tables["agents"])]
     designs = [design for design in designs if design.agents and design.base in measured]
     for base in dict.fromkeys(design.base for design in designs):

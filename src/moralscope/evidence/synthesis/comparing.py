@@ -13,6 +13,8 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import polars as pl
+
 from moralscope.evidence.designs import base_of
 from moralscope.evidence.pairs import Pair, compared
 from moralscope.evidence.units import Tables
@@ -72,6 +74,14 @@ def known_agents(tables: Tables) -> dict[str, Known]:
         )
         for row in agents.iter_rows(named=True)
     }
+
+
+def trained_in_parts(tables: Tables) -> set[str]:
+    """Agents of which only some parts were trained: no further seeds of their reward."""
+    if "targeting" not in tables:
+        return set()
+    parts = tables["targeting"].filter(pl.col("strategy") != "all")
+    return set(parts.get_column("agent").to_list())
 
 
 def questions_of(tables: Tables) -> list[Question]:

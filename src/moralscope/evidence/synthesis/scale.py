@@ -23,7 +23,7 @@ import polars as pl
 from moralscope.evidence.pairs import Pair, compared
 from moralscope.evidence.statistics.intervals import Interval
 from moralscope.evidence.statistics.resampling import Array
-from moralscope.evidence.synthesis.comparing import Known, known_agents
+from moralscope.evidence.synthesis.comparing import Known, known_agents, trained_in_parts
 from moralscope.evidence.synthesis.distances import (
     NONE,
     Apart,
@@ -57,7 +57,12 @@ class Study:
 
 def study_of(tables: Tables) -> Study:
     """All distances of all pairs that a study compares; none where nothing is compared."""
-    pairs = compared(tables)
+    parts = trained_in_parts(tables)
+    pairs = tuple(
+        pair
+        for pair in compared(tables)
+        if pair.kind != "replicate" or not parts & set(pair.agents)
+    )
     wanted = list(dict.fromkeys(pair.agents for pair in pairs))
     found = tuple(all_distances(tables, wanted)) if wanted else ()
     return Study(tables, pairs, known_agents(tables), found)
