@@ -39,6 +39,7 @@ from moralscope.games.asking.wording import Wording
 from moralscope.games.play.classical import CLASSICAL
 from moralscope.studies.choices.controls import ControlChoice
 from moralscope.studies.choices.evaluation import EvaluationChoice
+from moralscope.studies.choices.interactions import InteractionChoice
 from moralscope.studies.study import (
     AgentEntry,
     EvidenceChoice,
@@ -62,6 +63,7 @@ PLACES: dict[str, type[BaseModel]] = {
     "prompts": PromptChoice,
     "evaluation": EvaluationChoice,
     "mechanisms": MechanismChoice,
+    "mechanisms.interactions": InteractionChoice,
     "controls": ControlChoice,
     "evidence": EvidenceChoice,
 }
@@ -144,7 +146,8 @@ def _study() -> Iterator[str]:
                 continue
             default = "needed" if field.is_required() else f"`{_plain(field.get_default())}`"
             if field.default_factory is not None or isinstance(field.default, BaseModel):
-                default = "see below" if name in PLACES or name == "lora" else "none"
+                below = {place.rpartition(".")[2] for place in PLACES}
+                default = "see below" if name in below else "none"
             yield f"| `{name}` | {default} | {told[name].replace('see their types', 'see below')} |"
         yield ""
 
