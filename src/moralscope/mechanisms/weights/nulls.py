@@ -28,7 +28,7 @@ from numpy.typing import NDArray
 
 from moralscope.core.streams import stream
 
-DRAWS = 399
+DRAWS = 199
 """Random draws behind each interval; (DRAWS + 1) / 40 is whole."""
 
 TAIL = 0.025

@@ -10,6 +10,7 @@ from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
 import polars as pl
+from torch import nn
 
 from moralscope.core.errors import AgentError
 from moralscope.core.progress import Progress, ProgressEvent, silent
@@ -26,7 +27,13 @@ from moralscope.mechanisms.weights.directions import (
 from moralscope.mechanisms.weights.norms import norm_row, other_rows, spectrum_rows
 from moralscope.mechanisms.weights.nulls import Array
 from moralscope.mechanisms.weights.overlaps import TOPS, distance_row, overlap_rows
-from moralscope.mechanisms.weights.updates import AgentUpdates, Place, Update, updates_of
+from moralscope.mechanisms.weights.updates import (
+    AgentUpdates,
+    Place,
+    Update,
+    linear_places,
+    updates_of,
+)
 from moralscope.models.rendering import EncodedPrompt
 from moralscope.models.roster import Roster
 
@@ -122,11 +129,12 @@ def comparison_tables(
     """
     wanted = list(dict.fromkeys(pairs))
     _refuse_itself(wanted)
-    updates = {name: _trained(roster, name) for pair in wanted for name in pair}
-    places: Mapping[Place, object] = next(iter(updates.values())).places if updates else {}
+    places = linear_places(roster.base.model)
+    names = dict.fromkeys(name for pair in wanted for name in pair)
+    updates = {name: _trained(roster, name, places) for name in names}
     overlaps: list[Row] = []
     distances: list[Row] = []
-    for index, place in enumerate(places):
+    for index, place in enumerate(places if wanted else ()):
         progress(ProgressEvent("weights compared", index, len(places)))
         found: dict[str, Update] = {name: own[place] for name, own in updates.items()}
         for a, b in wanted:
@@ -149,13 +157,15 @@ def _refuse_itself(pairs: Sequence[tuple[str, str]]) -> None:
         )
 
 
-def _trained(roster: Roster, name: str) -> AgentUpdates:
+def _trained(
+    roster: Roster, name: str, base: Mapping[Place, nn.Module] | None = None
+) -> AgentUpdates:
     """The updates of an agent that has some.
 
     Raises:
         AgentError: it is the base, or there is no such agent.
     """
-    updates = updates_of(roster, name)
+    updates = updates_of(roster, name, base)
     if roster.specs[name].kind == "base":
         raise AgentError(
             "The base has no update: updates are taken from it",

@@ -88,7 +88,10 @@ class Update:
 
 def linear_places(model: nn.Module) -> dict[Place, nn.Module]:
     """Every linear layer of a decoder's layers, by layer and name within it, in their order."""
-    family = FAMILIES[dissect(model).model_type]
+    untyped: Any = model
+    known = FAMILIES.get(str(untyped.config.model_type))
+    # An unknown family is refused by name.
+    family = FAMILIES[dissect(model).model_type] if known is None else known
     inside = re.compile(rf"{re.escape(f'{family.core}.{family.layers}.')}(\d+)\.(.+)")
     found: dict[Place, nn.Module] = {}
     for name, linear in linear_layers(model).items():
@@ -199,8 +202,15 @@ class AgentUpdates:
         return sum(rank * (outputs + inputs) + outputs for rank in ranks)
 
 
-def updates_of(roster: Roster, name: str) -> AgentUpdates:
+def updates_of(
+    roster: Roster, name: str, base: Mapping[Place, nn.Module] | None = None
+) -> AgentUpdates:
     """The updates of an agent from its base; nothing is multiplied out yet.
+
+    Args:
+        roster: holds the agent.
+        name: the agent.
+        base: the base's linear layers, where they are known already.
 
     Raises:
         AgentError: there is no such agent.
@@ -209,9 +219,10 @@ def updates_of(roster: Roster, name: str) -> AgentUpdates:
     """
     factors: dict[Place, tuple[Tensor, Tensor]] = {}
     whole: set[Place] = set()
-    base = linear_places(roster.base.model)
+    base = linear_places(roster.base.model) if base is None else base
     with roster.speaking(name) as model:
-        places = linear_places(model)
+        # Adapters stand on the base's own layers.
+        places = base if model is roster.base.model else linear_places(model)
         if roster.specs[name].kind == "checkpoint":
             whole = set(places)
         else:
