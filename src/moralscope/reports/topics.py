@@ -170,7 +170,9 @@ _CLAIMS = {
     **dict.fromkeys(
         ("wiring", "pathways", "correlations", "hub", "norms", "interactions"), "wiring"
     ),
-    **dict.fromkeys(("weights", "update", "overlap"), "weights"),
+    **dict.fromkeys(
+        ("weights", "update", "update layers", "overlap", "writes", "reads"), "weights"
+    ),
     **dict.fromkeys(("representation", "representations", "subspace", "separation"),
                     "representations"),
     **dict.fromkeys(("cascade", "question"), "synthesis"),
