@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import threading
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -12,10 +13,11 @@ sys.path.insert(0, str(Path(__file__).parent))
 
 from fakes import STUDY, fake_plan
 
-from moralscope.core.errors import AgentError, MoralscopeError, OutputError
+from moralscope.core.errors import AgentError, ConfigError, MoralscopeError, OutputError
+from moralscope.core.locking import held
 from moralscope.core.progress import ProgressEvent, silent
 from moralscope.core.stage import StageCache
-from moralscope.studies.engines.assignments import Answer, Assignment, Died, Heard
+from moralscope.studies.engines.assignments import Answer, Assignment, Broken, Died, Heard
 from moralscope.studies.engines.computing import answer_to
 from moralscope.studies.engines.driving import Outcome, drive
 from moralscope.studies.engines.here import Here
@@ -185,3 +187,50 @@ def test_progress_names_stages_workers_and_shares(tmp_path: Path) -> None:
     assert {"train-a (worker 2)", "step train-a (worker 2)", "prompts (worker 1)"} <= tasks
     begun = {e.task for e in events if e.done == 0 and e.task != "stage"}
     assert begun == {e.task for e in events if e.done == e.total == 1}
+
+
+def test_a_worker_with_other_software_refuses_to_compute(tmp_path: Path) -> None:
+    log: list[str] = []
+    plan, cache = fake_plan(STUDY, log), StageCache(tmp_path)
+    bench = Workbench(plan.study, plan.source)
+    given = Assignment("prompts", "0" * 64, {})
+    answer = answer_to(given, plan, cache, bench, worker=1, progress=silent)
+    assert isinstance(answer, Broken)
+    assert answer.fatal
+    told = "A worker would compute something else than was planned. Seen: stage prompts: "
+    assert answer.failure.why.startswith(told)
+    assert isinstance(answer.failure.error(), ConfigError)
+    assert log == []
+
+
+def test_a_stage_that_another_process_computes_is_waited_for_and_not_computed(
+    tmp_path: Path,
+) -> None:
+    log: list[str] = []
+    plan, cache = fake_plan({"prompts": ()}, log), StageCache(tmp_path)
+    stage, events = plan.tasks[0].stage, list[ProgressEvent]()
+    waiting = threading.Event()
+
+    def tell(event: ProgressEvent) -> None:
+        events.append(event)
+        if event.task.startswith("wait for"):
+            waiting.set()
+
+    def compute() -> None:
+        outcomes.append(drive(plan, cache, Here(plan, cache, tell), tell, {}))
+
+    outcomes: list[Outcome] = []
+    other = threading.Thread(target=compute)
+    with held(cache.lock(stage)):
+        other.start()
+        assert waiting.wait(30)
+        produced = tmp_path / "made"
+        produced.mkdir()
+        (produced / "read.txt").write_text("by another")
+        cache.commit(stage, produced, {"seconds": 3.0})
+    other.join(30)
+    assert log == []
+    assert [(run.cached, run.seconds) for run in outcomes[0].runs] == [(True, 3.0)]
+    waits = [event for event in events if event.task == "wait for prompts"]
+    assert [event.done for event in waits] == [0, 1]
+    assert waits[0].note.startswith("computed by process ")

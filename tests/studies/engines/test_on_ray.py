@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import importlib
 import os
-import signal
 import sys
 from collections.abc import Generator
 from pathlib import Path
@@ -12,9 +11,14 @@ from typing import Any
 
 import pytest
 
+sys.path.insert(0, str(Path(__file__).parent))
+
+from killing import killed_over
+
 from moralscope.core.errors import ConfigError, DependencyError
 from moralscope.core.progress import ProgressEvent
-from moralscope.studies import run_study
+from moralscope.core.stage import StageCache
+from moralscope.studies import make_plan, run_study
 from moralscope.studies.engines import on_ray
 from moralscope.studies.engines.on_ray import require_ray
 
@@ -31,37 +35,23 @@ def cluster(monkeypatch: pytest.MonkeyPatch) -> Generator[Any]:
         ray.shutdown()
 
 
+@pytest.mark.slow
 def test_two_actors_one_of_them_killed_come_to_the_tables_of_one_process(
-    finished: Any, cache: Path, tmp_path: Path, cluster: Any, monkeypatch: pytest.MonkeyPatch
+    finished: Any, cache: Path, tmp_path: Path, cluster: Any
 ) -> None:
-    pools, killed, begun = list[Any](), list[int](), list[str]()
-    really = on_ray.OnRay.__init__
-
-    def remembered(self: Any, *args: Any, **named: Any) -> None:
-        really(self, *args, **named)
-        pools.append(self)
-
-    monkeypatch.setattr(on_ray.OnRay, "__init__", remembered)
-
-    def kill(event: ProgressEvent) -> None:
-        if event.done == 0 and event.task != "stage":
-            begun.append(event.task)
-        # Begun when another has settled: that one's worker gets it next, and then is killed.
-        if event.task == "stage" and event.note == "agents" and not killed:
-            worker = next(w for w in pools[0].workers if w.busy)
-            pid = cluster.get(pools[0]._actors[worker.number].pid.remote())
-            killed.append(worker.number)
-            begun.append(f"killed over {worker.busy}")
-            os.kill(pid, signal.SIGKILL)
-
-    summary = run_study(finished.study, tmp_path / "run", engine="ray", progress=kill)
+    events: list[ProgressEvent] = []
+    stage = next(t.stage for t in make_plan(finished.study) if t.stage.name == "train-game")
+    with killed_over(StageCache(cache).lock(stage)) as killed:
+        summary = run_study(finished.study, tmp_path / "run", engine="ray", progress=events.append)
     assert len(killed) == 1
+    assert killed[0] != os.getpid()
     assert summary.failed == ()
     assert summary.cached == 0
-    over = next(one for one in begun if one.startswith("killed over ")).split()[-1]
-    assert sum(task.startswith(f"{over} (") for task in begun) <= 2
+    begun = [e.task.partition(" (")[0] for e in events if e.done == 0 and "(worker" in e.task]
+    stages = [run.name for run in summary.runs if run.name != "evidence"]
+    assert sorted(begun) == sorted([*stages, "train-game"])  # its own twice, all others once
+    assert {e.task[-2] for e in events if "(worker" in e.task} == {"1", "2"}
     finished.same_tables(tmp_path / "run")
-    assert len(pools[0].workers) == 2
     assert cluster.is_initialized()  # a cluster of the user's own is left as it was
     assert not any((cache / "locks").iterdir())
 

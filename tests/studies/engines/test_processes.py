@@ -4,19 +4,23 @@ from __future__ import annotations
 
 import os
 import signal
-import time
-from collections.abc import Callable
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from moralscope.core.errors import ConfigError
+sys.path.insert(0, str(Path(__file__).parent))
+
+from killing import killed_over
+
 from moralscope.core.progress import ProgressEvent
 from moralscope.core.stage import StageCache
-from moralscope.studies import Study, run_study
+from moralscope.studies import make_plan, run_study
 from moralscope.studies.engines.assignments import Assignment, Broken, Died, WorkOrder
 from moralscope.studies.engines.processes import Processes, processes
+from moralscope.studies.plan import threads
 
 
 def children() -> set[int]:
@@ -25,36 +29,38 @@ def children() -> set[int]:
     return {int(pid) for pid in listed}
 
 
+@pytest.mark.slow
 def test_two_processes_one_of_them_killed_come_to_the_tables_of_one(
     finished: Any, cache: Path, tmp_path: Path
 ) -> None:
-    before, killed, events = children(), list[int](), list[str]()
-
-    def kill(event: ProgressEvent) -> None:
-        events.append(event.task)
-        if event.task.startswith("decide game") and not killed:
-            number = event.task.rpartition("worker ")[2].rstrip(")")
-            workers = {p for p in children() - before if f"working\0{number}\0" in command(p)}
-            killed.extend(workers)
-            for pid in workers:
-                os.kill(pid, signal.SIGKILL)
-
-    summary = run_study(finished.study, tmp_path / "run", engine="local:2", progress=kill)
+    before, events = children(), list[ProgressEvent]()
+    stage = next(t.stage for t in make_plan(finished.study) if t.stage.name == "train-game")
+    with killed_over(StageCache(cache).lock(stage)) as killed:
+        summary = run_study(
+            finished.study, tmp_path / "run", engine="local:2", progress=events.append
+        )
     assert len(killed) == 1
+    assert killed[0] not in before | {os.getpid()}
     assert summary.failed == ()
     assert summary.cached == 0
-    assert events.count("decide-game (worker 1)") + events.count("decide-game (worker 2)") == 4
+    begun = [e.task.partition(" (")[0] for e in events if e.done == 0 and "(worker" in e.task]
+    stages = [run.name for run in summary.runs if run.name != "evidence"]
+    computed = sorted(name for name in begun if name in stages)
+    assert computed == sorted([*stages, "train-game"])  # its own stage twice, all others once
     finished.same_tables(tmp_path / "run")
     assert children() == before
     assert not any((cache / "locks").iterdir())
     assert not any((cache / "work").iterdir())
+
+
+def test_where_everything_is_cached_no_process_is_started(
+    finished: Any, warm_cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(subprocess, "Popen", None)
+    monkeypatch.setenv("OMP_NUM_THREADS", str(threads()))
     again = run_study(finished.study, tmp_path / "again", engine="local:2")
     assert again.cached == again.stages
-    assert children() == before
-
-
-def command(pid: int) -> str:
-    return Path(f"/proc/{pid}/cmdline").read_text()
+    finished.same_tables(tmp_path / "again")
 
 
 @pytest.fixture
@@ -83,24 +89,8 @@ def test_a_worker_that_does_not_see_the_cache_says_so(order: WorkOrder) -> None:
     assert "shared file system" in answer.failure.why
 
 
-def test_a_worker_with_other_software_says_so(
-    order: WorkOrder, study_of: Callable[..., Study]
-) -> None:
-    from moralscope.studies.study import study_yaml  # noqa: PLC0415
-
-    other = WorkOrder(study_yaml(study_of()), order.cache, order.folder, order.probe)
-    answer = answer_of(other, Assignment("prompts", "0" * 64, {}))
-    assert answer.fatal
-    told = "A worker would compute something else than was planned. Seen: stage prompts: "
-    assert answer.failure.why.startswith(told)
-    assert isinstance(answer.failure.error(), ConfigError)
-    assert not any((StageCache(Path(order.cache)).root / "stages").glob("*"))
-
-
-def test_a_worker_that_ends_says_how(order: WorkOrder, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("PYTHONPATH", "/dev/null")
-    broken = WorkOrder("\0", "", "", "")
-    with processes(broken, [{}]) as pool:
+def test_a_worker_that_ends_says_how(order: WorkOrder) -> None:
+    with processes(order, [{}]) as pool:
         pool.workers[0].busy = "train-a"
         os.kill(pid_of(pool), signal.SIGKILL)
         (answer,) = pool.hear()
@@ -119,5 +109,4 @@ def test_workers_end_with_their_driver(order: WorkOrder) -> None:
     assert child.stdin is not None
     child.stdin.close()  # what a killed driver does to it
     assert child.wait(60) in (-signal.SIGTERM, 0)
-    time.sleep(0.1)
     pool.close()

@@ -47,10 +47,6 @@ class Actor:
         """Compute what is assigned, and say how it went."""
         return line_of(self._computer.answer(assignment_in(assignment), silent))
 
-    def pid(self) -> int:
-        """The process of the worker."""
-        return os.getpid()
-
 
 def ray_workers(
     resources: Mapping[str, float], device: str, threads: int, most: int

@@ -74,12 +74,6 @@ class Computer:
         return self._ready
 
     def _prepare(self) -> tuple[Plan, StageCache, Workbench]:
-        from moralscope.core.documents import parse_yaml, validate  # noqa: PLC0415
-        from moralscope.core.stage import StageCache  # noqa: PLC0415
-        from moralscope.studies.plan import make_plan  # noqa: PLC0415
-        from moralscope.studies.study import Study  # noqa: PLC0415
-        from moralscope.studies.workbench import Workbench  # noqa: PLC0415
-
         if not Path(self._order.probe).is_file():
             raise OutputError(
                 "A worker does not see the cache of the run",
@@ -87,6 +81,12 @@ class Computer:
                 allowed="one cache folder that every machine of the cluster sees at this place",
                 remedy="set MORALSCOPE_CACHE to a folder on a shared file system",
             )
+        from moralscope.core.documents import parse_yaml, validate  # noqa: PLC0415
+        from moralscope.core.stage import StageCache  # noqa: PLC0415
+        from moralscope.studies.plan import make_plan  # noqa: PLC0415
+        from moralscope.studies.study import Study  # noqa: PLC0415
+        from moralscope.studies.workbench import Workbench  # noqa: PLC0415
+
         study = validate(Study, parse_yaml(self._order.study, "the study"), "the study")
         plan = make_plan(study)
         return plan, StageCache(Path(self._order.cache)), Workbench(plan.study, plan.source)
