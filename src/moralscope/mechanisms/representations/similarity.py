@@ -37,6 +37,8 @@ from moralscope.mechanisms.representations.streams import Array, Streams
 BY_PROMPT: Final = ("change_cosine", "raw_cosine", "distance")
 """Measures that every prompt has by itself."""
 
+MEASURES: Final = (*BY_PROMPT, "change_cka", "raw_cka")
+
 _RANGES: Mapping[str, Interval] = {
     "change_cosine": (-1.0, 1.0),
     "raw_cosine": (-1.0, 1.0),

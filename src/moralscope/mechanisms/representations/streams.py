@@ -105,6 +105,16 @@ def streams_of(run: CleanRun) -> Streams:
     )
 
 
+def joined(parts: Sequence[Streams]) -> Streams:
+    """Streams of one agent on several sets of prompts, one after the other."""
+    return Streams(
+        parts[0].agent,
+        tuple(prompt for part in parts for prompt in part.prompts),
+        np.concatenate([part.values for part in parts]),
+        max(part.resolution for part in parts),
+    )
+
+
 def save_streams(streams: Streams, folder: Path) -> Path:
     """Write ``folder/streams.safetensors``: the tensor ``streams``, and whose and on what."""
     path = folder / STREAMS

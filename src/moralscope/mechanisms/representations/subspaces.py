@@ -46,6 +46,9 @@ Values = NDArray[np.float64]
 
 _LINALG: Any = torch.linalg
 
+LEAST_BLOCKS = 4
+"""Fewest blocks of scenarios to search: two on either side, one of each sign."""
+
 NOTHING = 1e-4
 """Root mean square, in nats, below which exchanging the whole stream is taken to do nothing: what
 two kernels make of one float32 model."""
@@ -113,20 +116,22 @@ class Found:
     bases: dict[int, Tensor]
 
 
-def split_blocks(blocks: Sequence[str], rng: np.random.Generator) -> tuple[Split, Split]:
+def split_blocks(
+    blocks: Sequence[str], rng: np.random.Generator, least: int = LEAST_BLOCKS
+) -> tuple[Split, Split]:
     """Halve blocks at random: which entries are trained on, and which have the sign changed.
 
     Within each half every second block has its sign changed, so that both signs are as frequent.
 
     Raises:
-        EvidenceError: there are fewer than four blocks.
+        EvidenceError: there are fewer than ``least`` blocks.
     """
     names = list(dict.fromkeys(blocks))
-    if len(names) < 4:
+    if len(names) < least:
         raise EvidenceError(
             "Too few scenarios to search a subspace on some and test it on others",
             seen=f"{len(names)} that share no reading",
-            allowed="four or more",
+            allowed=f"{least} or more",
             remedy="study mechanisms on more scenarios",
         )
     order = [names[int(i)] for i in rng.permutation(len(names)).tolist()]

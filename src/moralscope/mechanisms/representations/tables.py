@@ -63,11 +63,18 @@ class Question:
     @property
     def answerable(self) -> bool:
         """Whether there are scenarios enough to leave some out."""
-        try:
-            blocks_of(Asked(np.empty((len(self.labels), 0)), self.labels, self.units, self.strata))
-        except EvidenceError:
-            return False
-        return True
+        return answerable(
+            Asked(np.empty((len(self.labels), 0)), self.labels, self.units, self.strata)
+        )
+
+
+def answerable(asked: Asked) -> bool:
+    """Whether there are scenarios enough to leave some out."""
+    try:
+        blocks_of(asked)
+    except EvidenceError:
+        return False
+    return True
 
 
 def questions(prompts: Sequence[Prompt], properties: Sequence[str] = PROPERTIES) -> list[Question]:

@@ -9,6 +9,7 @@ from pydantic import Field
 from moralscope.core.agents import Frozen
 from moralscope.studies.choices.attention import AttentionChoice
 from moralscope.studies.choices.interactions import InteractionChoice
+from moralscope.studies.choices.representations import RepresentationChoice
 from moralscope.studies.choices.weights import WeightChoice
 
 Method = Literal[
@@ -22,6 +23,7 @@ Method = Literal[
     "attention",
     "interactions",
     "weights",
+    "representations",
 ]
 SiteKind = Literal[
     "head", "mlp", "attn", "q", "k", "v", "embed", "resid_pre", "resid_mid", "resid_post"
@@ -35,7 +37,8 @@ class MechanismChoice(Frozen):
         methods: which to use: the lens with its controls; attribution, and its change from the
             base split into weights and input; exhaustive patching; approximations of it with
             their agreement; paths straight to the decision; circuits; attention by
-            category, masked and amplified; component interactions; weight updates.
+            category, masked and amplified; component interactions; weight updates;
+            representations: similarity, directions, subspaces.
         scenarios: how many scenarios to use; those of clusters are taken in turn over games and
             asked once in each wording, orders and labels rotated.
         pairs: ordered pairs (source, target) to patch; the base into every trained agent unless
@@ -51,6 +54,7 @@ class MechanismChoice(Frozen):
         attention: settings of attention.
         interactions: settings of component interactions.
         weights: settings of weight updates.
+        representations: settings of representations.
         memory_mib: what a patching pass may use beyond the model and its clean runs.
     """
 
@@ -66,6 +70,7 @@ class MechanismChoice(Frozen):
     attention: AttentionChoice = AttentionChoice()
     interactions: InteractionChoice = InteractionChoice()
     weights: WeightChoice = WeightChoice()
+    representations: RepresentationChoice = RepresentationChoice()
     memory_mib: Annotated[int, Field(ge=1)] = 2048
 
     @property

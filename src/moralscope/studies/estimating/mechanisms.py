@@ -16,6 +16,7 @@ from moralscope.studies.catalogue import changed_pairs, mechanism_prompts
 from moralscope.studies.estimating.attention import attention_work
 from moralscope.studies.estimating.controls import control_work
 from moralscope.studies.estimating.interactions import interaction_work
+from moralscope.studies.estimating.representations import representation_work
 from moralscope.studies.estimating.shape import BYTES_PER_ROW, Shape, Work, nodes_of
 from moralscope.studies.estimating.weights import weight_work
 from moralscope.studies.steps.mechanisms import (
@@ -33,6 +34,7 @@ WORKS: tuple[Callable[[str, Study, Shape], Work | None], ...] = (
     attention_work,
     interaction_work,
     weight_work,
+    representation_work,
 )
 """The work of methods with a module of their own, by a stage's name; None for other stages."""
 

@@ -13,6 +13,7 @@ from moralscope.studies.choices.mechanisms import Method
 from moralscope.studies.planning.attention import add_attention
 from moralscope.studies.planning.interactions import add_interactions
 from moralscope.studies.planning.planner import Inputs, Planner
+from moralscope.studies.planning.representations import add_representations
 from moralscope.studies.planning.weights import add_weights
 from moralscope.studies.steps import controls, mechanisms
 from moralscope.studies.steps.context import Step
@@ -112,5 +113,12 @@ def _patching_inputs(study: Study) -> dict[str, object]:
     return study.mechanisms.model_dump(mode="json", include=wanted)
 
 
-ADDERS: tuple[Adder, ...] = (add_reading, add_patches, add_attention, add_interactions, add_weights)
+ADDERS: tuple[Adder, ...] = (
+    add_reading,
+    add_patches,
+    add_attention,
+    add_interactions,
+    add_weights,
+    add_representations,
+)
 """Every method's stages, in the order in which they are computed."""
