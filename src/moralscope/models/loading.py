@@ -266,11 +266,7 @@ def load_model(
     """
     how = _held_as(dtype, require_device(device))
     _require_tokenizer(source)
-    raw = _read_config(source.name, source.folder)
-    kind = str(raw.pop("model_type"))
-    kept = {k: v for k, v in raw.items() if k not in source.dropped_keys and "attn_impl" not in k}
-    kept.pop("torch_dtype", None)
-    config = transformers.CONFIG_MAPPING[kind](**kept)
+    config = configuration(source)
     try:
         with _quiet():
             model, report = transformers.AutoModelForCausalLM.from_pretrained(
@@ -303,6 +299,15 @@ def load_model(
     if keep_readable(model) == 0:  # 4-bit layers are read straight onto the device
         model.to(device)
     return LoadedModel(model, tokenizer, source, dtype, device)
+
+
+def configuration(source: ModelSource) -> Any:
+    """A model's configuration as the library has it, without keys that it does not know."""
+    raw = _read_config(source.name, source.folder)
+    kind = str(raw.pop("model_type"))
+    kept = {k: v for k, v in raw.items() if k not in source.dropped_keys and "attn_impl" not in k}
+    kept.pop("torch_dtype", None)
+    return transformers.CONFIG_MAPPING[kind](**kept)
 
 
 def _require_tokenizer(source: ModelSource) -> None:
