@@ -117,12 +117,7 @@ class Roster:
             self.tokenizer
         ):
             what = "tokenizer or chat template" if same_anatomy else "anatomy"
-            raise AgentError(
-                f"Agent {name!r} cannot be compared with its base: the {what} differs",
-                seen=checkpoint,
-                allowed=f"a fine-tune of {self.base.source.name}",
-                remedy="name the base that it was trained from",
-            )
+            raise unlike(name, what, checkpoint, self.base.source.name)
         self._checkpoints[name] = loaded
         self._hashes[name] = loaded.source.sha256
 
@@ -204,6 +199,16 @@ _NO_MATTER = (
 )  # fmt: skip
 _INITS = (True, False, None, "gaussian", "eva", "orthogonal")
 """Beginnings that leave the base as it is; others (PiSSA, OLoRA, ...) take something out of it."""
+
+
+def unlike(name: str, what: str, checkpoint: str, base: str) -> AgentError:
+    """The error of a checkpoint that differs from the base in what they must share."""
+    return AgentError(
+        f"Agent {name!r} cannot be compared with its base: the {what} differs",
+        seen=checkpoint,
+        allowed=f"a fine-tune of {base}",
+        remedy="name the base that it was trained from",
+    )
 
 
 def find_adapter(name: str, adapter: str) -> Path:
