@@ -25,6 +25,7 @@ from pathlib import Path
 
 from moralscope.core.hashing import sha256_value
 from moralscope.core.stage import StageCache, cache_folder
+from moralscope.models.comparable import check_comparable
 from moralscope.models.devices import require_device
 from moralscope.models.loading import ModelSource, locate_model
 from moralscope.studies.catalogue import asked_prompts, digest
@@ -78,13 +79,19 @@ def make_plan(study: Study, out: Path | None = None, *, elsewhere: bool = False)
 
     Raises:
         ModelError: the base model, a checkpoint or the device cannot be found.
-        AgentError: an adapter cannot be found.
+        AgentError: an adapter cannot be found, or an agent cannot be compared with its base.
         ConfigError: a prompt choice that cannot be met, or a hypothesis about a site, label
             assignment or contrast that does not exist.
     """
     if not elsewhere:
         require_device(study.device)
     source = locate_model(study.model)
+    loaded = study.agents.items()
+    check_comparable(
+        source,
+        {name: agent.adapter for name, agent in loaded if agent.adapter is not None},
+        {name: agent.checkpoint for name, agent in loaded if agent.checkpoint is not None},
+    )
     check_answerable(study, source)
     plan = Planner(study, source)
     asked = plan.add(
