@@ -50,7 +50,7 @@ LEVELS = (0.9, 0.5, 0.2, 0.05)
 """Token probabilities from which on a token is shaded less; above the first it is not shaded."""
 
 MOST_SVG = 600_000
-"""Bytes of a picture beyond which its PNG stands on the page, so that pages stay small."""
+"""Bytes beyond which a picture's PNG stands on the page where it is smaller: pages stay small."""
 
 _ENVIRONMENT = jinja2.Environment(
     loader=jinja2.PackageLoader("moralscope.reports"),
@@ -158,6 +158,6 @@ def _hash(style: str) -> str:
 
 
 def _embedded(picture: Picture) -> str:
-    if len(picture.svg) > MOST_SVG:
+    if MOST_SVG < len(picture.svg) > len(picture.png):
         return f"data:image/png;base64,{base64.b64encode(picture.png).decode()}"
     return f"data:image/svg+xml;base64,{base64.b64encode(picture.svg.encode()).decode()}"

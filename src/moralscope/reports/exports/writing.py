@@ -1,7 +1,7 @@
 """Which files are exported? Every table as CSV beside its Parquet, summaries, the dictionary.
 
-CSV is written from the Parquet file in a stream, so that a table of any length can be exported;
-beyond ``LARGE`` bytes of Parquet it is compressed.
+CSV is written from the Parquet file in a stream; beyond ``LARGE`` bytes of Parquet it is compressed.
+Tables that are too long to be drawn from are too long for a spreadsheet as well and stay Parquet.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ class Exported:
 
 def planned(run: Run) -> Exported:
     """What ``write_exports`` writes for a run."""
-    files = {name: run.path / "tables" / f"{name}.parquet" for name in run.names}
+    files = {name: run.path / "tables" / f"{name}.parquet" for name in run.tables}
     return Exported(
         {
             name: f"{name}.csv.gz" if path.stat().st_size > LARGE else f"{name}.csv"
