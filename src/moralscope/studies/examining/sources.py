@@ -88,10 +88,17 @@ def _packaged() -> bool:
     return True
 
 
-def _on_hub(name: str) -> Files:
+def _hub() -> Any:
+    """The hub's library, or None where it is not installed."""
     if importlib.util.find_spec("huggingface_hub") is None:
+        return None
+    return importlib.import_module("huggingface_hub")
+
+
+def _on_hub(name: str) -> Files:
+    hub = _hub()
+    if hub is None:
         return Files(name, MISSING, None, None, "install the extra 'models' to reach the hub")
-    hub: Any = importlib.import_module("huggingface_hub")
     try:
         found = hub.try_to_load_from_cache(name, "config.json")
     except ValueError:
