@@ -105,7 +105,7 @@ def test_every_level_has_its_row_and_gaps_say_why(figure: Figure) -> None:
     said = {str(gap["level"]): gap["said"] for gap in marks["text"]}
     assert said == {
         "attribution": "not measured", "patching": "not measured",
-        "representations": "not measured", "weights": "not identified: no second seed",
+        "representations": "not measured", "weights": "not identified: no two seeds measured",
         "attention": "no scale: seeds lie as far apart as fine-tuning moves",
     }  # fmt: skip
     assert layers[0]["encoding"]["y"]["scale"]["domain"] == list(LEVELS)

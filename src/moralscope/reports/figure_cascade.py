@@ -191,7 +191,7 @@ def _gaps(drawn: pl.DataFrame) -> pl.DataFrame:
         elif own.get_column("relative").drop_nulls().is_empty():
             without = own.get_column("floor").drop_nulls().is_empty()
             why = (
-                "not identified: no second seed"
+                "not identified: no two seeds measured"
                 if without
                 else "no scale: seeds lie as far apart as fine-tuning moves"
             )

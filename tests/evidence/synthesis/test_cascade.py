@@ -200,7 +200,7 @@ def test_without_a_second_seed_there_is_no_floor() -> None:
              if row["measure"] in PRIMARY.values()}  # fmt: skip
     for row in found.values():
         assert (row["floor"], row["relative"], row["answer"]) == (None, None, None)
-        assert "there is no noise floor; train a second seed" in row["reason"]
+        assert "so there is no noise floor; train a second seed" in row["reason"]
         assert "Both began from the same seed" in row["reason"]
     base = tables["decisions"].filter(agent="base")
     replicas = base.select("agent", "prompt", reference_log_odds="log_odds").with_columns(

@@ -214,8 +214,8 @@ def no_scale(scale: Scale) -> str:
         )
     if scale.kind != SEEDS:
         return (
-            "Not identified by this design: no reward has two training seeds here, so there is no "
-            "noise floor; train a second seed."
+            "Not identified by this design: no two training seeds of one reward were compared at "
+            "this level, so there is no noise floor; train a second seed, or measure it here too."
         )
     if scale.control is None:
         return (
