@@ -13,6 +13,7 @@ from pydantic import ValidationError
 from safetensors.torch import load_file
 
 from moralscope.core.tables import read_table
+from moralscope.evidence.explaining import explain_claim
 from moralscope.studies import Study, estimate_study, make_plan, run_study
 from moralscope.studies.steps.weights import overlapped, updated
 
@@ -82,6 +83,10 @@ def test_comparisons_and_directions_are_there_and_claims_rest_on_them(run: Path)
     claims = table(run, "claims").get_column("id").to_list()
     for name in ("update:game", "writes:kind", "reads:game", "overlap:game-kind:outputs"):
         assert name in claims
+    tables = {path.stem: pl.scan_parquet(path) for path in (run / "tables").glob("*.parquet")}
+    for name in claims:
+        if name.partition(":")[0] in ("update", "writes", "reads", "overlap", "weights", "moved"):
+            assert explain_claim(tables, table(run, "claims"), table(run, "gates"), name).agrees
     gates = table(run, "gates").filter(gate="update")
     assert gates.select("subject", "passed").rows() == [("game", True), ("kind", True)]
 

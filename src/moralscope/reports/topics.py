@@ -171,7 +171,7 @@ _CLAIMS = {
         ("wiring", "pathways", "correlations", "hub", "norms", "interactions"), "wiring"
     ),
     **dict.fromkeys(
-        ("weights", "update", "update layers", "overlap", "writes", "reads"), "weights"
+        ("weights", "update", "moved", "overlap", "writes", "reads"), "weights"
     ),
     **dict.fromkeys(("representation", "representations", "subspace", "separation"),
                     "representations"),

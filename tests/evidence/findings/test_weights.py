@@ -58,7 +58,7 @@ def test_unrelated_updates_claim_no_more_than_that_there_are_some(plain: dict[st
     supported = {name for name, row in plain.items() if row["verdict"] == SUPPORTED}
     assert supported == {name for name in plain if name.startswith("update:")}
     assert len(supported) == 10
-    for start in ("writes:", "reads:", "overlap:", "weights:", "update layers"):
+    for start in ("writes:", "reads:", "overlap:", "weights:", "moved:layers"):
         assert said(plain, start) == {NOISE}, start
     assert [name for name in plain if name.startswith(("overlap", "weights"))] == [
         "overlap:rewards:outputs", "overlap:rewards:inputs",
@@ -76,7 +76,7 @@ def test_what_was_planted_is_found_and_nothing_else(planted: dict[str, Row]) -> 
     assert planted["overlap:seeds:inputs"]["verdict"] == NOISE
     assert planted["overlap:rewards:outputs"]["verdict"] == NOISE
     assert planted["weights:game:utilitarian"]["verdict"] == SUPPORTED
-    assert planted["update layers"]["verdict"] == SUPPORTED
+    assert planted["moved:layers"]["verdict"] == SUPPORTED
 
 
 def test_what_all_agents_share_is_no_matter_of_rewards() -> None:
@@ -223,7 +223,7 @@ def test_an_update_of_zero_refutes_what_rests_on_it() -> None:
         rank=pl.when(zero).then(0).otherwise("rank"),
     )
     found = claims(tables)
-    for name in ("update:game-0", "writes:game-0", "overlap:rewards:outputs", "update layers"):
+    for name in ("update:game-0", "writes:game-0", "overlap:rewards:outputs", "moved:layers"):
         assert found[name]["verdict"] == ARTEFACT, name
         assert "is the base under another name" in str(found[name]["statement"])
     assert found["update:game-1"]["verdict"] == SUPPORTED
@@ -238,22 +238,22 @@ def test_dead_agents_are_artefacts() -> None:
 def test_patches_that_are_missing_or_few_layers_leave_the_coincidence_open() -> None:
     tables = study(2, layers=True)
     bare = {name: frame for name, frame in tables.items() if name != "patching"}
-    assert "update layers" not in claims(bare)
+    assert "moved:layers" not in claims(bare)
     into_base = tables["patching"].with_columns(source="target", target="source")
-    back = claims({**tables, "patching": into_base})["update layers"]
-    there = claims(tables)["update layers"]
+    back = claims({**tables, "patching": into_base})["moved:layers"]
+    there = claims(tables)["moved:layers"]
     assert back["estimate"] == there["estimate"]
     few = tables["patching"].filter(pl.col("layer") < 5)
-    row = claims({**tables, "patching": few}, explained=True)["update layers"]
+    row = claims({**tables, "patching": few}, explained=True)["moved:layers"]
     assert row["verdict"] == NOT_IDENTIFIED
     assert row["estimate"] is None
     elsewhere = tables["patching"].with_columns(target=pl.format("{} again", "target"))
-    assert "update layers" not in claims({**tables, "patching": elsewhere})
+    assert "moved:layers" not in claims({**tables, "patching": elsewhere})
 
 
 def test_the_coincidence_is_spearmans_over_layers() -> None:
     tables = study(2, layers=True)
-    row = claims(tables)["update layers"]
+    row = claims(tables)["moved:layers"]
     expected = []
     for agent in ("game-0", "game-1", "utilitarian-0", "utilitarian-1"):
         norms, effects = [], []

@@ -12,7 +12,7 @@ standard deviation, t_kj, and
 
 (max-T over agents and sides): exact if the decision's pair were one of the random ones.
 
-Over layers (``update layers``): are the layers that moved most those where patches find effects?
+Over layers (``moved:layers``): are the layers that moved most those where patches find effects?
 And between agents, see ``weights_compared`` and ``weights_rewards``.
 """
 
@@ -195,7 +195,7 @@ def _layers(setting: Setting) -> Iterator[Finding]:
         return
     norms, effects, names = _profiles(setting, sweeps)
     agents = [agent for agent, _ in sweeps]
-    rng = setting.rng("update layers")
+    rng = setting.rng("moved", "layers")
     found = profiles_together(norms, effects, rng, setting.draws) if len(names) >= MIN_LAYERS else (
         None
     )  # fmt: skip
@@ -273,7 +273,7 @@ def _together(
     else:
         words += ", the norm of the update and the size of patches' effects cannot be correlated"
     return Finding(
-        id="update layers",
+        id="moved:layers",
         found=f"Layers that moved more are those where patches find more: {words[0].lower()}"
         f"{words[1:]}."
         if found is not None and found.rho > 0.0
