@@ -10,9 +10,12 @@ from pathlib import Path
 
 import pytest
 
+from moralscope.cli import examining
+from moralscope.cli.main import main
 from moralscope.core.errors import DependencyError
-from moralscope.studies import doctor
+from moralscope.studies import Study, doctor
 from moralscope.studies.doctor import (
+    Finding,
     Requirement,
     examine,
     memory_bytes,
@@ -20,6 +23,7 @@ from moralscope.studies.doctor import (
     requirements,
     version_numbers,
 )
+from moralscope.studies.examining import needs
 
 PROJECT = tomllib.loads((Path(__file__).parents[2] / "pyproject.toml").read_text())["project"]
 
@@ -138,3 +142,31 @@ def test_the_model_stack_is_required_by_name(monkeypatch: pytest.MonkeyPatch) ->
     with pytest.raises(DependencyError, match=r"missing: no-such-thing\.") as caught:
         require_model_stack()
     assert caught.value.remedy == 'pip install "moralscope[models]"'
+
+
+def test_a_study_is_told_what_it_needs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    seen: list[object] = []
+    enough = [True, False]
+
+    def examined(study: Study, out: Path) -> tuple[Finding, ...]:
+        seen.extend((study.name, out))
+        return (Finding("disk for it", "some", ok=enough.pop(0), advice="free some"),)
+
+    monkeypatch.setattr(examining, "examine", lambda: (Finding("Python", "3.12", ok=True),))
+    monkeypatch.setattr(needs, "examine_study", examined)
+    path = tmp_path / "mine.yaml"
+    path.write_text("name: mine\nagents: {base: {}}\n")
+    for code, line in (
+        (0, "This study can run on this machine."),
+        (1, "Needed before a study can run: disk for it."),
+    ):
+        assert main(["doctor", str(path)]) == code
+        said = capsys.readouterr().out
+        assert f"What {path} needs" in said
+        assert line in said
+    assert seen[:2] == ["mine", Path("runs/mine")]
+    path.write_text("agnets: {base: {}}\n")
+    assert main(["doctor", str(path)]) == 2
+    assert "agents" in capsys.readouterr().err
