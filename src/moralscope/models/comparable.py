@@ -24,7 +24,7 @@ from moralscope.models.roster import find_adapter, read_adapter, unlike
 
 _SIZES = (
     "model_type", "num_hidden_layers", "num_attention_heads", "num_key_value_heads", "head_dim",
-    "hidden_size", "intermediate_size",
+    "hidden_size",
 )  # fmt: skip
 
 

@@ -145,6 +145,15 @@ def test_without_what_everything_rests_on_the_error_ends_the_run(tmp_path: Path,
         here(tmp_path, [], {name: ZeroDivisionError("nothing")})
 
 
+def test_an_agent_that_is_not_what_it_claims_to_be_ends_the_run(tmp_path: Path) -> None:
+    log: list[str] = []
+    with pytest.raises(AgentError, match="It broke"):
+        here(tmp_path, log, {"decide-a": BROKEN})
+    assert log[-1] == "decide-a"
+    _, _, outcome = here(tmp_path, log, {"decide-a": ZeroDivisionError("nothing")})
+    assert [m.name for m in outcome.missing] == ["decide-a"]
+
+
 def test_a_full_disk_ends_the_run_wherever_it_happens(tmp_path: Path) -> None:
     log: list[str] = []
     with pytest.raises(MoralscopeError, match="No space left on device"):

@@ -17,6 +17,7 @@ from itertools import islice
 from pathlib import Path
 from typing import cast
 
+from moralscope.core.errors import AgentError
 from moralscope.core.progress import Progress, ProgressEvent
 from moralscope.core.stage import Stage, StageCache
 from moralscope.studies.engines.assignments import (
@@ -188,10 +189,16 @@ class _Drive:
             self._fail(Broken(death.worker, death.stage, Failure("WorkerDied", why)))
 
     def _fail(self, broken: Broken) -> None:
-        if broken.fatal or broken.stage in essentials(self.plan):
+        essential = broken.stage in essentials(self.plan)
+        if broken.fatal or essential or self._is_impostor(broken):
             raise broken.failure.error()
         self.board.fail(broken.stage, broken.failure.why, broken.failure.trace)
         self._tell_settled(broken.stage)
+
+    def _is_impostor(self, broken: Broken) -> bool:
+        """Whether an agent is not what it claims to be: nothing about it may be concluded."""
+        task, _ = self.given[broken.stage]
+        return task.stage.task == "decide" and broken.failure.kind == AgentError.__name__
 
     def _finish(self, name: str, record: Mapping[str, object], *, cached: bool) -> None:
         task, assignment = self.given[name]
