@@ -44,6 +44,8 @@ SCHEMAS: dict[str, tuple[str, str, str]] = {
         accuracy     | number   | share  | of held-out prompts on the right side, both classes weighing alike
         auc          | number   | share  | held-out prompts of one class above those of the other, in pairs within a block; 0.5 by chance
         chance       | number   | share  | mean accuracy with permuted labels
+        chance_low   | number   | share  | 2.5% of the permutations lie below
+        chance_high  | number   | share  | 97.5% of them lie below
         null_p       | number   | share  | of the permutations, the observed labels among them, with at least this accuracy
         n_null       | integer  | count  | permutations
         permuted     | text     | one of | within blocks of scenarios that are left out together: prompts of a wording, or whole scenarios where each has one label only

@@ -26,6 +26,7 @@ from moralscope.reports.figure_targeting import has_targeting, targeting_curve
 from moralscope.reports.figures_attention import ATTENTION
 from moralscope.reports.figures_behaviour import BEHAVIOUR, Maker
 from moralscope.reports.figures_inside import INSIDE
+from moralscope.reports.figures_representations import REPRESENTATIONS
 from moralscope.reports.figures_weights import WEIGHTS
 from moralscope.reports.figures_wiring import WIRING
 from moralscope.reports.run import Run
@@ -52,6 +53,7 @@ FURTHER: tuple[tuple[Maker, Callable[[Run], bool], Maker], ...] = (
     *ATTENTION,
     *WIRING,
     *WEIGHTS,
+    *REPRESENTATIONS,
     (patching_heatmap, has_targeting, targeting_curve),
     (patching_heatmap, has_depths, depth_profiles),
     (patching_heatmap, has_cascade, cascade),

@@ -58,6 +58,7 @@ class Probed:
         accuracy: mean of the shares of both classes on the right side.
         auc: share of pairs within a fold, one of each class, in the right order; a tie is half.
         chance: mean accuracy over permuted labels.
+        low, high: between these lie 95% of those.
         p: share of labellings, the observed one among them, with at least this accuracy.
         permuted: within blocks, ``prompts`` of a wording or whole ``scenarios``.
     """
@@ -65,6 +66,8 @@ class Probed:
     accuracy: float
     auc: float
     chance: float
+    low: float
+    high: float
     p: float
     permuted: Literal["prompts", "scenarios"]
 
@@ -110,12 +113,15 @@ def probe(
     scores = _scores(centred(asked, blocks), drawn, folds, method)
     accuracy = _accuracy(scores, drawn)
     of_chance = accuracy[1:] if permutations else np.array([0.5])
+    low, high = (float(end) for end in np.quantile(of_chance, [0.025, 0.975]))
     return Probed(
-        float(accuracy[0]),
-        _auc(scores[:, 0], asked.labels, folds),
-        float(of_chance.mean()),
-        float((accuracy >= accuracy[0] - _TIE).mean()),
-        "scenarios" if whole else "prompts",
+        accuracy=float(accuracy[0]),
+        auc=_auc(scores[:, 0], asked.labels, folds),
+        chance=float(of_chance.mean()),
+        low=low,
+        high=high,
+        p=float((accuracy >= accuracy[0] - _TIE).mean()),
+        permuted="scenarios" if whole else "prompts",
     )
 
 

@@ -195,7 +195,8 @@ def _rows(
                 untrained = probe(there, method, rng, 0).accuracy
             rows.append({
                 "what": about[0], "subject": about[1], "layer": layer, "method": method,
-                "accuracy": own.accuracy, "auc": own.auc, "chance": own.chance, "null_p": own.p,
+                "accuracy": own.accuracy, "auc": own.auc, "chance": own.chance,
+                "chance_low": own.low, "chance_high": own.high, "null_p": own.p,
                 "n_null": permutations, "permuted": own.permuted, "random_model": untrained,
                 "direction": length, "n": len(set(asked.units)), "n_prompts": len(asked.labels),
             })  # fmt: skip
