@@ -1,7 +1,8 @@
 """Which files are exported? Every table as CSV beside its Parquet, summaries, the dictionary.
 
 CSV is written from the Parquet file in a stream; beyond ``LARGE`` bytes of Parquet it is
-compressed. Tables that are too long to be drawn from are too long for a spreadsheet as well and stay Parquet.
+compressed. Tables that are too long to be drawn from are too long for a spreadsheet as well and
+stay Parquet.
 """
 
 from __future__ import annotations
