@@ -23,6 +23,7 @@ StudyOf = Callable[..., Study]
 FEW: dict[str, Any] = {"games": ["IPD", "ISH"], "wordings": [], "scenarios": False,
                        "table_orders": ["original"]}  # fmt: skip
 ASKED: dict[str, Any] = {"scenarios": 2, "methods": ["attention"], "attention": {"draws": 2}}
+NONE: dict[str, Any] = {"kernel": False, "dtype": False}
 CATEGORIES = ("first", "goal", "labels", "opponent_previous", "own_previous", "payoffs", "rest")
 
 
@@ -43,7 +44,7 @@ class Done:
 @pytest.fixture(scope="module")
 def done(tmp_path_factory: pytest.TempPathFactory, study_of: StudyOf) -> Done:
     folder = tmp_path_factory.mktemp("attention")
-    study = study_of(mechanisms=ASKED, prompts=FEW)
+    study = study_of(mechanisms=ASKED, prompts=FEW, controls=NONE)
     ran: Counter[str] = Counter()
     running = [""]
     forward = LlamaDecoderLayer.forward
@@ -129,7 +130,7 @@ def test_the_estimate_counts_the_passes_that_are_run(done: Done) -> None:
 
 
 def test_settings_of_attention_are_part_of_its_stage_alone(done: Done, study_of: StudyOf) -> None:
-    other = study_of(mechanisms=ASKED | {"attention": {"draws": 3}}, prompts=FEW)
+    other = study_of(mechanisms=ASKED | {"attention": {"draws": 3}}, prompts=FEW, controls=NONE)
     keys = [{t.stage.name: t.stage.key for t in make_plan(s)} for s in (done.study, other)]
     changed = {name for name, key in keys[0].items() if keys[1][name] != key}
     assert {"attend-base", "attend-game"} <= changed
@@ -141,7 +142,7 @@ def test_heads_can_be_named_and_edits_left_out(
 ) -> None:
     monkeypatch.setenv("MORALSCOPE_CACHE", str(done.cache))
     chosen = ASKED | {"attention": {"heads": ["L1.h3"], "edits": False}}
-    run_study(study_of(mechanisms=chosen, prompts=FEW), tmp_path / "run")
+    run_study(study_of(mechanisms=chosen, prompts=FEW, controls=NONE), tmp_path / "run")
     tokens = read_table("attention_tokens", tmp_path / "run" / "tables")
     assert tokens.select("agent", "layer", "head").unique().sort("agent").rows() == [
         ("base", 1, 3), ("game", 1, 3),
