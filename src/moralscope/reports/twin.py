@@ -45,6 +45,54 @@ def _hypothesis_rows(content: Content) -> list[dict[str, object]]:
     ]
 
 
+def _figures(content: Content) -> dict[str, object]:
+    """Figures that were drawn, and those that were not with the reason."""
+    return {
+        "figures": [
+            {
+                "name": drawn.figure.name,
+                "title": drawn.figure.title,
+                "shows": drawn.figure.shows,
+                "does_not_show": drawn.figure.does_not_show,
+                "tables": list(drawn.figure.tables),
+                "files": [
+                    f"figures/{drawn.figure.name}.{e}" for e in ("json", "svg", "png", "pdf")
+                ],
+            }
+            for drawn in content.figures
+            if isinstance(drawn, Drawn)
+        ],
+        "absent_figures": [
+            {"name": absent.name, "title": absent.title, "reason": absent.reason}
+            for absent in content.figures
+            if not isinstance(absent, Drawn)
+        ],
+    }
+
+
+def _answers(content: Content) -> dict[str, object]:
+    """Research questions, methods, limitations, and what did not finish."""
+    return {
+        "failed": [stage.model_dump() for stage in content.failed],
+        "questions": [
+            {
+                "question": asked.question,
+                "text": asked.text,
+                "answer": asked.answer,
+                "verdict": asked.verdict,
+                "confidence": asked.confidence,
+                "evidence": [*(f.id for f in asked.evidence), *asked.unknown],
+                "missing": asked.missing,
+            }
+            for asked in content.questions
+        ],
+        "methods": [{"heading": p.heading, "text": p.text} for p in content.passages],
+        "limitations": [asdict(limitation) for limitation in content.limitations],
+        "references": [reference.key for reference in references_of(content)],
+        "pages": {page.file: page.label for page in pages_of(content)},
+    }
+
+
 def twin(content: Content) -> dict[str, object]:
     """Everything a person reads on the page, as a JSON value."""
     manifest = content.run.manifest
@@ -69,25 +117,7 @@ def twin(content: Content) -> dict[str, object]:
             }
             for card in content.agents
         ],
-        "figures": [
-            {
-                "name": drawn.figure.name,
-                "title": drawn.figure.title,
-                "shows": drawn.figure.shows,
-                "does_not_show": drawn.figure.does_not_show,
-                "tables": list(drawn.figure.tables),
-                "files": [
-                    f"figures/{drawn.figure.name}.{e}" for e in ("json", "svg", "png", "pdf")
-                ],
-            }
-            for drawn in content.figures
-            if isinstance(drawn, Drawn)
-        ],
-        "absent_figures": [
-            {"name": absent.name, "title": absent.title, "reason": absent.reason}
-            for absent in content.figures
-            if not isinstance(absent, Drawn)
-        ],
+        **_figures(content),
         "gates": [asdict(gate) for gate in content.gates],
         "audit": content.audit,
         "hypotheses": _hypothesis_rows(content),
@@ -112,21 +142,5 @@ def twin(content: Content) -> dict[str, object]:
             **content.run.unread,
         },
         "missing": list(content.missing),
-        "failed": [stage.model_dump() for stage in content.failed],
-        "questions": [
-            {
-                "question": asked.question,
-                "text": asked.text,
-                "answer": asked.answer,
-                "verdict": asked.verdict,
-                "confidence": asked.confidence,
-                "evidence": [*(f.id for f in asked.evidence), *asked.unknown],
-                "missing": asked.missing,
-            }
-            for asked in content.questions
-        ],
-        "methods": [{"heading": p.heading, "text": p.text} for p in content.passages],
-        "limitations": [asdict(limitation) for limitation in content.limitations],
-        "references": [reference.key for reference in references_of(content)],
-        "pages": {page.file: page.label for page in pages_of(content)},
+        **_answers(content),
     }
