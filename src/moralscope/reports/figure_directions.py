@@ -189,7 +189,7 @@ def _effects(rows: pl.DataFrame, positive: str) -> alt.LayerChart | alt.FacetCha
     )
     return alt.layer(
         zero,
-        base.transform_filter(f"datum.what_is == '{_RANDOM}'").mark_point(filled=True, size=22),
         real.mark_rule(strokeWidth=2).encode(x="low:Q", x2="high:Q"),
+        base.transform_filter(f"datum.what_is == '{_RANDOM}'").mark_point(filled=True, size=22),
         real.mark_point(filled=True, size=60, opacity=0.9),
     ).properties(width=440, height=alt.Step(14))
