@@ -30,6 +30,9 @@ MADE_LATER = ("report.html", "report.json", "report", "figures", "exports", "met
 UNSEALED = ("explained",)
 """What may be added to a run at any time: claims that were walked through."""
 
+MEMBERS = "members"
+"""Where a series keeps its members, runs with seals of their own; it lists their manifests."""
+
 
 def seal_of(record: Mapping[str, object]) -> str:
     """SHA-256 over a record in canonical form, its seal left out."""
@@ -92,7 +95,9 @@ def unlisted_files(run: Path, listed: Mapping[str, object]) -> tuple[str, ...]:
 def _names(run: Path) -> Iterator[str]:
     for path in sorted(run.rglob("*")):
         parts = path.relative_to(run).parts
-        if path.is_file() and not any(part.startswith(".") for part in parts):
+        hidden = any(part.startswith(".") for part in parts)
+        within = parts[0] == MEMBERS and len(parts) > 2 and parts[2:] != (MANIFEST,)
+        if path.is_file() and not hidden and not within:
             yield "/".join(parts)
 
 

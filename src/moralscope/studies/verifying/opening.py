@@ -38,6 +38,7 @@ class Opened:
         study: the study that was run; None where its file cannot be read.
         tables: those that can be read, by name.
         damaged: names of tables that are there and cannot be read.
+        series: whether it is a series of runs, which has no study of its own.
     """
 
     path: Path
@@ -45,6 +46,7 @@ class Opened:
     study: Study | None
     tables: Mapping[str, pl.DataFrame]
     damaged: Sequence[str]
+    series: bool = False
 
     @property
     def failed(self) -> dict[str, str]:
@@ -80,8 +82,9 @@ def open_run(path: Path) -> tuple[Opened, list[Check]]:
     checks: list[Check] = []
     manifest = _manifest(path / MANIFEST)
     tables, damaged = _tables(path, manifest, checks)
-    study = _study(path / STUDY, checks)
-    return Opened(path, manifest, study, tables, damaged), checks
+    series = "members" in (manifest or {})
+    study = None if series else _study(path / STUDY, checks)
+    return Opened(path, manifest, study, tables, damaged, series), checks
 
 
 def _require_run(path: Path) -> None:

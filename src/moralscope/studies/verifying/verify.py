@@ -16,6 +16,7 @@ from moralscope.studies.verifying.files import check_seal, file_checks
 from moralscope.studies.verifying.judging import claim_checks
 from moralscope.studies.verifying.numbers import number_checks
 from moralscope.studies.verifying.opening import open_run
+from moralscope.studies.verifying.series import series_checks
 
 
 def verify_run(
@@ -43,7 +44,7 @@ def verify_run(
         lambda: file_checks(run, seal),
         lambda: completeness_checks(run),
         lambda: [*number_checks(run), *derived_checks(run)],
-        lambda: claim_checks(run),
+        lambda: [*claim_checks(run), *(series_checks(run, verify_run) if run.series else ())],
     )
     checks: list[Check] = [*found]
     for number, (name, part) in enumerate(zip(PARTS, parts, strict=True), start=1):
