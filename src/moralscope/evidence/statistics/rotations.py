@@ -14,10 +14,8 @@ turns they agree in several. p cannot fall below 1 / (2 L).
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
-from scipy import stats
 
 from moralscope.core.errors import EvidenceError
 from moralscope.evidence.statistics.resampling import Array, finite
@@ -26,8 +24,6 @@ MIN_LAYERS = 6
 """Fewest layers over which profiles may be compared."""
 
 _TIE = 1.0 - 1e-9
-
-_stats: Any = stats
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,7 +100,10 @@ def _share(a: Array, b: Array, orders: np.ndarray[tuple[int, int], np.dtype[np.i
 
 def _standard(values: Array) -> Array | None:
     """Ranks of each row about their mean, of length 1; None where a row is flat."""
-    ranks: Array = np.asarray(_stats.rankdata(values, axis=1), dtype=np.float64)
+    others = values[:, None, :]
+    # The mean of the ranks that equal values share.
+    below, equal = others < values[:, :, None], others == values[:, :, None]
+    ranks: Array = below.sum(axis=2) + (equal.sum(axis=2) + 1) / 2.0
     ranks = ranks - ranks.mean(axis=1, keepdims=True)
     length = np.linalg.norm(ranks, axis=1, keepdims=True)
     return None if (length <= 0.0).any() else ranks / length
