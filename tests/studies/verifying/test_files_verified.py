@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import json
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -172,3 +174,9 @@ def test_what_is_no_run_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="an audit, not the run of a study") as caught:
         verify_run(tmp_path)
     assert "moralscope diff" in caught.value.remedy
+
+
+def test_verifying_needs_no_model_stack() -> None:
+    told = "import sys, moralscope.studies.verifying.verify; print('torch' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", told], check=True, capture_output=True, text=True)
+    assert done.stdout == "False\n"
