@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
+from weakref import WeakKeyDictionary
 
 import families
 import numpy as np
@@ -41,16 +42,32 @@ def layer(model: Any, index: int) -> Any:
     return getattr(getattr(model, own.body), own.layers)[index]
 
 
-@torch.no_grad()
 def matrix(roster: Roster, name: str, index: int, part: str) -> Array:
     """What an agent's linear layer multiplies by, one unit vector at a time."""
+    known = _KNOWN.setdefault(roster.base.model, {})
+    if name not in known:
+        known[name] = _matrices(roster, name)
+    return known[name][index, part]
+
+
+_KNOWN: WeakKeyDictionary[torch.nn.Module, dict[str, dict[tuple[int, str], Array]]] = (
+    WeakKeyDictionary()
+)
+
+
+@torch.no_grad()
+def _matrices(roster: Roster, name: str) -> dict[tuple[int, str], Array]:
+    found: dict[tuple[int, str], Array] = {}
     with roster.speaking(name) as model:
-        linear = layer(model, index).get_submodule(part)
-        base = getattr(linear, "base_layer", linear)
-        n = base.weight.shape[0] if type(base).__name__ == "Conv1D" else base.weight.shape[1]
-        dtype = base.weight.dtype
-        found = linear(torch.eye(n, dtype=dtype)) - linear(torch.zeros(1, n, dtype=dtype))
-    return found.T.double().numpy()
+        for index in range(model.config.num_hidden_layers):
+            for part in parts(model.config.model_type):
+                linear = layer(model, index).get_submodule(part)
+                base = getattr(linear, "base_layer", linear)
+                conv = type(base).__name__ == "Conv1D"
+                n, dtype = base.weight.shape[0 if conv else 1], base.weight.dtype
+                rows = linear(torch.eye(n, dtype=dtype)) - linear(torch.zeros(1, n, dtype=dtype))
+                found[index, part] = rows.T.double().numpy()
+    return found
 
 
 def change(roster: Roster, name: str, index: int, part: str) -> Array:

@@ -96,7 +96,7 @@ def test_updates_are_those_of_merged_weights(agents: Roster) -> None:
         check(agents, name, "llama", 1e-10)
 
 
-@pytest.mark.parametrize("family", ["gpt2", "gpt_neox", "phi3", "gemma2"])
+@pytest.mark.parametrize("family", ["gpt2", "phi3", "gemma2"])
 def test_updates_of_other_families_are_those_of_merged_weights(tmp_path: Path, family: str) -> None:
     check(tiny.tiny_roster(tmp_path, family), "game", family, 1e-10)
 
