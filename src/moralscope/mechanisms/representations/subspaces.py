@@ -90,7 +90,7 @@ class Search:
     """
 
     dimensions: tuple[int, ...] = (1, 4)
-    steps: int = 40
+    steps: int = 30
     rate: float = 0.02
     random: int = 4
 

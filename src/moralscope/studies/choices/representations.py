@@ -32,5 +32,5 @@ class RepresentationChoice(Frozen):
         1,
         4,
     )
-    steps: Annotated[int, Field(ge=1, le=2_000)] = 40
+    steps: Annotated[int, Field(ge=1, le=2_000)] = 30
     random_directions: Annotated[int, Field(ge=1, le=999)] = 19
