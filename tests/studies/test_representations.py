@@ -107,7 +107,10 @@ def test_probes_have_their_controls(done: Done) -> None:
     # The two frames are other texts, so that even a model that has learned nothing tells them.
     assert framing.get_column("random_model").min() > 0.9
     rest = table.filter(~pl.col("what").is_in(["agents", "framing"]))
-    assert {"labels", "opponent_previous", "own_previous"} <= set(rest.get_column("what"))
+    assert {"labels", "opponent_previous"} <= set(rest.get_column("what"))
+    changed = rest.filter(what="opponent_previous")
+    assert set(changed.get_column("subject")) == {"base", "game-0", "kind-0"}
+    assert set(changed.get_column("n_prompts")) == {32}
     assert rest.get_column("random_model").null_count() == 0
     assert table.get_column("null_p").min() >= 0.01
     assert {len(own) for _, own in table.group_by("what", "subject")} == {4}

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import itertools
+
 import numpy as np
 import pytest
 from scipy import optimize
 
 from moralscope.core.errors import EvidenceError
+from moralscope.games import balanced, clusters, counterfactual_pairs
 from moralscope.mechanisms.representations import probes
 from moralscope.mechanisms.representations.probes import Asked, Method, blocks_of, probe
+from moralscope.mechanisms.representations.tables import change_question, questions
 
 UNITS = tuple(f"s{i // 4}" for i in range(32))
 STRATA = tuple(f"w{i // 2 % 2}" for i in range(32))
@@ -152,3 +156,24 @@ def test_classes_of_one_scenario_are_refused() -> None:
     labels = np.arange(32) < 4
     with pytest.raises(EvidenceError, match="has not seen.*1 blocks of scenarios"):
         probe(asked(readings(0, labels, 1.0), labels), "logistic", np.random.default_rng(0))
+
+
+def test_a_change_is_probed_on_prompts_that_differ_in_nothing_else() -> None:
+    asked_of = balanced(clusters(("action1", "action2")))
+    pairs = counterfactual_pairs(asked_of, "opponent_previous")
+    prompts = tuple({p.name: p for pair in pairs for p in (pair.target, pair.source)}.values())
+    question = change_question("opponent_previous", prompts)
+    told = {prompt.name: prompt.opponent_previous == "D" for prompt in prompts}
+    assert question.labels.tolist() == [told[name] for name in question.prompts]
+    counts: dict[tuple[str, bool], int] = {}
+    for stratum, label in zip(question.strata, question.labels.tolist(), strict=True):
+        counts[stratum, label] = counts.get((stratum, label), 0) + 1
+    assert all(counts[stratum, not label] == n for (stratum, label), n in counts.items())
+    assert question.answerable
+
+
+def test_properties_that_divide_prompts_alike_are_one_question() -> None:
+    found = questions(tuple(balanced(clusters(("action1", "action2")))))
+    assert [question.what for question in found] == ["labels", "option_order"]
+    for one, other in itertools.combinations(found, 2):
+        assert 0 < int((one.labels == other.labels).sum()) < len(one.labels)

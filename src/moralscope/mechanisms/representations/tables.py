@@ -32,8 +32,9 @@ from moralscope.mechanisms.representations.probes import (
 from moralscope.mechanisms.representations.streams import Array, Streams
 from moralscope.mechanisms.representations.subspaces import NOTHING, Control, Found, Readings
 
-PROPERTIES = ("opponent_previous", "own_previous", "labels", "option_order", "answer_order")
-"""Properties of prompts that are probed where exactly two values of them occur."""
+PROPERTIES = ("labels", "option_order", "answer_order")
+"""How prompts are written, which is probed where exactly two values occur. What a prompt is about
+is probed on pairs that differ in nothing else (``change_question``)."""
 
 FRAMING, AGENTS = "framing", "agents"
 
@@ -80,6 +81,9 @@ def answerable(asked: Asked) -> bool:
 def questions(prompts: Sequence[Prompt], properties: Sequence[str] = PROPERTIES) -> list[Question]:
     """The properties in which prompts differ two ways, in scenarios enough to leave some out.
 
+    Properties that divide the prompts alike, as orders do where they are rotated together, are one
+    question, under the name of the first.
+
     The second class is the one whose value is later in the alphabet: an opponent who defected, the
     later label first.
     """
@@ -91,7 +95,8 @@ def questions(prompts: Sequence[Prompt], properties: Sequence[str] = PROPERTIES)
             continue
         labels = np.array([str(value) == kinds[1] for value in values])
         made = _question(what, prompts, labels, [prompt.template for prompt in prompts])
-        if made.answerable:
+        alike = any((one.labels == labels).all() or (one.labels != labels).all() for one in found)
+        if made.answerable and not alike:
             found.append(made)
     return found
 
@@ -102,6 +107,22 @@ def _question(
     names = tuple(prompt.name for prompt in prompts)
     units = tuple(prompt.scenario for prompt in prompts)
     return Question(what, names, labels, units, tuple(strata))
+
+
+def change_question(change: str, prompts: Sequence[Prompt]) -> Question:
+    """Prompts and their counterparts under a change, which differ in nothing else.
+
+    Every stratum holds what is the same in a prompt and its counterpart, so that no wording, label
+    or order can be taken for the change.
+    """
+    other = "own_previous" if change == "opponent_previous" else "opponent_previous"
+    labels = np.array([getattr(prompt, change) == "D" for prompt in prompts])
+    strata = [
+        f"{p.game} {getattr(p, other)} {p.template} {p.labels} {p.option_order} {p.answer_order} "
+        f"{p.table_order}"
+        for p in prompts
+    ]
+    return _question(change, prompts, labels, strata)
 
 
 def framing_question(prompts: Sequence[Prompt], second: str) -> Question:

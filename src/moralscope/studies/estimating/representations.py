@@ -38,7 +38,7 @@ def representation_work(name: str, study: Study, shape: Shape) -> Work | None:
                 work += _pushing(study, shape)
         return work
     if name == steps.RANDOM:
-        return _streams(study, shape, steps.framed(study))
+        return _streams(study, shape, steps.extra_prompts(study, searched=True))
     if kind == "align":
         return _streams(study, shape, ()) + _searching(study, shape) + _pushing(study, shape)
     if name != steps.COMPARED:

@@ -36,7 +36,7 @@ def add_representations(plan: Planner, agents: Mapping[str, Inputs]) -> list[str
         added.append(plan.add(f"represent-{name}", what, inputs, plan.trained(name), step))
     untrained = {
         "prompts": own,
-        "more": _told(steps.framed(study)),
+        "more": _told(steps.extra_prompts(study, searched=True)),
         **plan.compute,
         "base": agents[base_name(study)],
     }

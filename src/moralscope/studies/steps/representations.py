@@ -5,7 +5,7 @@ They take the context of ``steps.context``.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -48,6 +48,7 @@ from moralscope.mechanisms.representations.tables import (
     agent_separation_rows,
     agents_asked,
     answerable,
+    change_question,
     framing_question,
     questions,
     readings_of,
@@ -111,6 +112,18 @@ def searched_agents(study: Study) -> tuple[str, ...]:
     return tuple(dict.fromkeys(names))
 
 
+def asked_questions(study: Study) -> list[Question]:
+    """What is told apart: how prompts are written, what they are about, how they are framed."""
+    found = questions(tuple(mechanism_prompts(study)))
+    for change, pairs in exchanged(study).items():
+        both = {p.name: p for pair in pairs for p in (pair.target, pair.source)}
+        found.append(change_question(change, tuple(both.values())))
+    if framed(study):
+        second = (chosen(study).framing or ("", ""))[1]
+        found.append(framing_question(framed(study), second))
+    return [question for question in found if question.answerable]
+
+
 def probed_layers(layers: int, count: int) -> list[int]:
     """Layers spread over a model, the last among them."""
     return sorted({round((i + 1) * layers / count) - 1 for i in range(count)} - {-1})
@@ -170,10 +183,11 @@ def _search_changes(context: Context, agent: Speaking, streams: Streams) -> None
     if found:
         _write_searches(found, context.out)
     rows: list[dict[str, object]] = []
-    for question in questions(tuple(mechanism_prompts(study))):
-        asked_of = question.asked(streams)
-        prompts = [place[prompt] for prompt in question.prompts]
-        rows += _steered(context, agent, (question.what, agent.run.agent), asked_of, prompts)
+    for question in asked_questions(study):
+        members = {i: place[p] for i, p in enumerate(question.prompts) if p in place}
+        if members:
+            about = (question.what, agent.run.agent)
+            rows += _steered(context, agent, about, question.asked(streams), members)
     write_table("direction_effects", from_rows("direction_effects", rows), context.out)
 
 
@@ -200,7 +214,7 @@ def _steered(
     agent: Speaking,
     about: tuple[str, str],
     asked: Asked,
-    members: Sequence[int],
+    members: Mapping[int, int],
 ) -> list[dict[str, object]]:
     """Rows of directions found in half of the blocks and added in the other.
 
@@ -209,13 +223,13 @@ def _steered(
         agent: who is steered.
         about: what the direction tells apart, and in whose streams.
         asked: the readings it is found in, at all depths.
-        members: for each of the first readings, the agent's prompt that it is of.
+        members: readings that are of the agent's own prompts, and which prompts these are.
     """
     study = context.bench.study
     blocks = blocks_of(asked)
     rng = stream(study.seed, "directions", *about, agent.run.agent)
     train, _ = split_blocks([str(block) for block in blocks.tolist()], rng, least=2)
-    tested = {m: asked.units[i] for i, m in enumerate(members) if not train[i]}
+    tested = {m: asked.units[i] for i, m in members.items() if not train[i]}
     rows: list[dict[str, object]] = []
     for layer in searched_layers(agent.anatomy.n_layers, chosen(study).searched):
         here = Asked(asked.values[:, layer + 1], asked.labels, asked.units, asked.strata)
@@ -235,8 +249,8 @@ def _steered(
 def represent_random(context: Context) -> None:
     """Streams of a model of the base's shape with random weights."""
     bench = context.bench
-    prompts = (*mechanism_prompts(bench.study), *framed(bench.study))
-    encoded = bench.encoded(prompts)
+    more = extra_prompts(bench.study, searched=True)
+    encoded = bench.encoded((*mechanism_prompts(bench.study), *more))
     name = base_name(bench.study)
     with bench.roster([name], context.trained).speaking(name) as model:
         other = random_like(model)
@@ -262,7 +276,8 @@ def align(source: str, agent: str) -> Step:
             _write_searches([_searched(context, speaking, readings)], context.out)
             both = agents_asked(streams_of(run), theirs, prompts)
             about = (AGENTS, f"{agent}|{source}")
-            rows = _steered(context, speaking, about, both, range(len(prompts)))
+            members = {index: index for index in range(len(prompts))}
+            rows = _steered(context, speaking, about, both, members)
         write_table("direction_effects", from_rows("direction_effects", rows), context.out)
 
     return step
@@ -277,14 +292,12 @@ def compare_streams(context: Context) -> None:
     prompts = tuple(mechanism_prompts(study))
     _write_similarity(context, every, prompts)
     layers = probed_layers(len(random_model.layers) - 1, chosen(study).depths)
-    asked: list[Question] = questions(prompts)
-    if framed(study):
-        second = (chosen(study).framing or ("", ""))[1]
-        framing = framing_question(framed(study), second)
-        asked += [framing] if framing.answerable else []
+    asked = asked_questions(study)
     rows: list[dict[str, object]] = []
     directions: list[Direction] = []
-    for name, question in ((n, q) for n in names for q in asked):
+    # Counterparts of prompts are asked of the agents that subspaces are searched in.
+    probed = [(n, q) for n in names for q in asked if set(q.prompts) <= set(every[n].prompts)]
+    for name, question in probed:
         rows += separation_rows(
             every[name], question, layers, random_model=random_model, seed=study.seed
         )
