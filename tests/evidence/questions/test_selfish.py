@@ -34,6 +34,7 @@ def study(
     seed: int = 1,
     scenarios: int = 14,
     game: float = 0.0,
+    pulling: tuple[float, float] = (-1.0, -0.3),
 ) -> synthetic.Tables:
     """Attributions in which half of the heads push towards defecting, by different amounts.
 
@@ -44,11 +45,12 @@ def study(
         seed: of everything that is drawn.
         scenarios: how many, with four prompts each.
         game: share that pushing heads lose in the agent of own payoff.
+        pulling: what the other half of the heads contribute to the base, at least and at most.
     """
     rng = np.random.default_rng(seed)
     asked, who = synthetic.prompts(scenarios), agents(SEEDS)
     cluster = np.repeat(np.arange(scenarios), 4)
-    level = np.concatenate([rng.uniform(0.3, 1.0, HEADS // 2), rng.uniform(-1.0, -0.3, HEADS // 2)])
+    level = np.concatenate([rng.uniform(0.3, 1.0, HEADS // 2), rng.uniform(*pulling, HEADS // 2)])
     base = level + 0.2 * rng.normal(size=(scenarios, HEADS))
     frames, none = [], pl.lit(None, pl.Int64)
     for agent, reward in who.select("agent", "reward").iter_rows():
@@ -111,6 +113,37 @@ def test_contributions_that_all_shrink_are_not_suppression() -> None:
     assert "contributions of either sign become smaller" in str(row["reason"])
 
 
+@pytest.mark.parametrize("pulling", [(-0.4, -0.1), (-0.8, -0.2), (-2.0, -0.8)])
+def test_shrinking_is_no_suppression_where_matched_sites_are_of_other_sizes(
+    pulling: tuple[float, float],
+) -> None:
+    """All sites lose the same share of themselves, and those that push are larger or smaller."""
+    row = claims(study(shrink=0.6, pulling=pulling))[MORAL]
+    assert row["verdict"] == "not distinguishable from noise"
+    assert float(str(row["p_adjusted"])) < 0.05
+    assert "contributions of either sign become smaller" in str(row["reason"])
+
+
+def test_suppression_is_found_beside_shrinking() -> None:
+    row = claims(study(suppressed=0.5, shrink=0.8, pulling=(-0.8, -0.2)))[MORAL]
+    assert row["verdict"] == "supported"
+
+
+def test_what_shrinking_explains_is_that_of_least_squares() -> None:
+    rng = np.random.default_rng(2)
+    base = np.linspace(-1.0, 1.0, 16) + 0.1 * rng.normal(size=(12, 16))
+    change = rng.normal(size=base.shape)
+    halves = choose(base, ["head"] * 16, 0.0, rng)
+    found = changes(change, base, halves)
+    for half in halves:
+        one, other = list(half.pushing), list(half.matched)
+        for g in half.looked:
+            slope = np.linalg.lstsq(base[g, other][:, None], change[g, other], rcond=None)[0][0]
+            expected = np.mean(change[g, one] - slope * base[g, one])
+            assert found.beyond[g] == pytest.approx(expected, abs=1e-12)
+    assert len(found.without) == len(found.pairs)
+
+
 def test_what_the_own_payoff_suppresses_too_is_no_moral_suppression() -> None:
     made = claims(study(suppressed=0.5, game=0.5))
     assert made[MORAL]["verdict"] == "supported"
@@ -125,7 +158,7 @@ def test_regression_to_the_mean_is_not_found() -> None:
         base, later = rng.normal(0.0, 1.0, (2, 12, 60))
         halves = choose(base, ["head"] * 60, 0.0, rng)
         if all(half.pushing for half in halves):
-            found.append(changes(later - base, halves).difference.mean())
+            found.append(changes(later - base, base, halves).difference.mean())
         largest = np.argsort(base.mean(axis=0))[-5:]
         naive.append((later - base)[:, largest].mean())
     assert np.mean(naive) < -0.3
@@ -187,7 +220,7 @@ def test_pairs_of_sites_are_tested_as_well_as_scenarios() -> None:
     for _ in range(100):
         base = rng.uniform(-1, 1, 30) + 0.1 * rng.normal(size=(12, 30))
         halves = choose(base, ["head"] * 30, 0.0, rng)
-        found = changes(rng.normal(size=30) + 0.05 * rng.normal(size=(12, 30)), halves)
+        found = changes(rng.normal(size=30) + 0.05 * rng.normal(size=(12, 30)), base, halves)
         scenarios = sign_flip(found.difference, rng)[0]
         both = max(scenarios, sign_flip(found.pairs, rng, 199)[0])
         alone += scenarios < 0.05

@@ -94,11 +94,17 @@ class Changes:
     Attributes:
         pushing, matched: (G,) mean change over the sites of a scenario's own half.
         pairs: (P,) mean over scenarios of the difference of the changes, by distinct pushing site.
+        shrunk: share of their contributions that matched sites lose, mean over scenarios.
+        beyond: (G,) what pushing sites lose beyond that share of theirs, see ``beyond_shrinking``.
+        without: (P,) its mean without each pair of sites.
     """
 
     pushing: Array
     matched: Array
     pairs: Array
+    shrunk: float
+    beyond: Array
+    without: Array
 
     @property
     def difference(self) -> Array:
@@ -106,11 +112,12 @@ class Changes:
         return self.pushing - self.matched
 
 
-def changes(change: Array, halves: Sequence[Chosen]) -> Changes:
+def changes(change: Array, before: Array, halves: Sequence[Chosen]) -> Changes:
     """Read a change of contributions at the chosen sites.
 
     Args:
         change: (G, K) contributions minus those that they are compared with.
+        before: (G, K) those that they are compared with.
         halves: what ``choose`` gave, each with one pair at least.
     """
     pushing, matched = np.empty(len(change)), np.empty(len(change))
@@ -124,4 +131,49 @@ def changes(change: Array, halves: Sequence[Chosen]) -> Changes:
         for site, value in zip(half.pushing, (one - other).mean(axis=0).tolist(), strict=True):
             of_site.setdefault(site, []).append(value)
     means: Mapping[int, float] = {k: float(np.mean(v)) for k, v in of_site.items()}
-    return Changes(pushing, matched, np.array(list(means.values())))
+    beyond, shares = beyond_shrinking(change, before, halves)
+    left = (beyond_shrinking(change, before, halves, leave=k)[0].mean() for k in means)
+    return Changes(
+        pushing=pushing,
+        matched=matched,
+        pairs=np.array(list(means.values())),
+        shrunk=float(shares.mean()),
+        beyond=beyond,
+        without=np.array([float(one) for one in left]),
+    )
+
+
+def beyond_shrinking(
+    change: Array, before: Array, halves: Sequence[Chosen], leave: int | None = None
+) -> tuple[Array, Array]:
+    """What pushing sites lose beyond the share that all contributions lose.
+
+    If every contribution b shrinks by one share, c = -s b, sites lose the more the larger they
+    are, whichever way they push. With the share that the matched sites q of a scenario lose,
+
+        s = -sum_q c_q b_q / sum_q b_q^2,      beyond = mean_p c_p + s mean_p b_p,
+
+    beyond is 0 then, however large pushing and matched sites are.
+
+    Args:
+        change: (G, K) c, as above.
+        before: (G, K) b, as above.
+        halves: the chosen sites.
+        leave: a pushing site that is left out together with its match.
+
+    Returns:
+        (G,) beyond, and (G,) s; NaN in both where nothing is left.
+    """
+    beyond, shares = np.full(len(change), np.nan), np.full(len(change), np.nan)
+    for half in halves:
+        rows = np.array(half.looked)
+        kept = [both for both in zip(half.pushing, half.matched, strict=True) if both[0] != leave]
+        if not kept:
+            continue
+        one, other = (np.ix_(rows, np.array(sites)) for sites in zip(*kept, strict=True))
+        under = np.square(before[other]).sum(axis=1)
+        top = -(change[other] * before[other]).sum(axis=1)
+        share = np.divide(top, under, out=np.zeros_like(top), where=under > 0.0)
+        shares[rows] = share
+        beyond[rows] = change[one].mean(axis=1) + share * before[one].mean(axis=1)
+    return beyond, shares

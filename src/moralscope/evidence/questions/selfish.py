@@ -10,8 +10,9 @@ that push the base towards the positive option (defecting) lose more than others
 size. Two tests must both reject, and p is the larger: signs of scenarios, because these are a
 sample of situations; and signs of pairs of sites, because a few sites that changed much for other
 reasons could make D alone. That they lose more than others is not enough either: if all
-contributions shrink, pushing sites lose what matched ones, which mostly pull the other way, gain.
-So the sum of both changes must lie below zero as well.
+contributions shrink by one share, pushing sites lose and matched ones, which mostly pull the other
+way, gain, each the more the larger it is. So pushing sites must lose more than the share that
+matched ones lose (``selected.beyond_shrinking``), over scenarios and over pairs of sites.
 
 ``question:RQ1:REWARD`` compares with the base, ``question:RQ1:REWARD:game`` with agents that were
 trained for their own payoff alone. Moral is every reward but ``game`` and ``spite``. Unit: the
@@ -59,6 +60,7 @@ from moralscope.evidence.statistics.intervals import (
 from moralscope.evidence.statistics.multiplicity import holm
 from moralscope.evidence.statistics.resampling import Array, sign_flip
 from moralscope.evidence.synthesis.comparing import trained_in_parts
+from moralscope.evidence.synthesis.distances import jackknife
 
 STRATEGIC = "game"
 """The reward that is one's own payoff alone."""
@@ -163,7 +165,7 @@ def _tested(
 ) -> Iterator[Finding]:
     sites, halves = chosen
     toward = positive(setting)
-    found = [changes(_change(inner, one, sites), halves) for one in asked]
+    found = [changes(*_change(inner, one, sites), halves) for one in asked]
     tests: list[tuple[float, float]] = []
     for one, change in zip(asked, found, strict=True):
         both = [
@@ -216,12 +218,13 @@ def positive(setting: Setting) -> str:
     return "the positive option" if games <= {"user"} else "defecting"
 
 
-def _change(inner: Inner, one: _Asked, sites: list[str]) -> Array:
+def _change(inner: Inner, one: _Asked, sites: list[str]) -> tuple[Array, Array]:
+    """(G, K) contributions minus those that they are compared with, and the latter."""
     ours, theirs = (
         np.mean([inner.means(agent, sites) for agent in agents], axis=0)
         for agents in (one.agents, one.others)
     )
-    return ours - theirs
+    return ours - theirs, theirs
 
 
 def _interval(setting: Setting, one: _Asked, change: Changes) -> Interval | None:
@@ -230,15 +233,18 @@ def _interval(setting: Setting, one: _Asked, change: Changes) -> Interval | None
 
 
 def _shrinks(setting: Setting, one: _Asked, change: Changes) -> str:
-    """Why losing more is no suppression: matched sites gain as much as pushing ones lose."""
-    rng = setting.rng("RQ1", one.name, "sum")
-    interval = cluster_interval(change.pushing + change.matched, rng, draws=setting.draws)
-    if interval is not None and interval[1] < 0.0:
+    """Why losing more is no suppression: all contributions lose as large a share of themselves."""
+    rng = setting.rng("RQ1", one.name, "beyond")
+    over_scenarios = cluster_interval(change.beyond, rng, draws=setting.draws)
+    over_pairs = jackknife(float(change.beyond.mean()), change.without)
+    if all(found is not None and found[1] < 0.0 for found in (over_scenarios, over_pairs)):
         return ""
+    expected = float((change.beyond - change.pushing).mean())
     return (
-        f"Matched sites gain {signed(float(change.matched.mean()))} nats where pushing ones lose "
-        f"{signed(float(change.pushing.mean()))}: contributions of either sign become smaller, so "
-        "these sites are not singled out."
+        f"Matched sites lose {change.shrunk:.0%} of what they contribute, from which alone pushing "
+        f"ones would lose {signed(-expected)} of their {signed(float(change.pushing.mean()))} nats "
+        f"({between(over_pairs)} over pairs of sites for the rest): contributions of either sign "
+        "become smaller, so these sites are not singled out."
     )
 
 
