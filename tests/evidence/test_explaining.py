@@ -133,7 +133,7 @@ NAMED: tuple[dict[str, object], ...] = (
 def test_hypotheses_and_wiring_lead_to_their_rows_as_well(study: Study) -> None:
     tables = {**study[0], "norms": conform("norms", inner_planted.tables()["norms"])}
     said = [Hypothesis.model_validate({"id": str(n["quantity"]), **n}) for n in NAMED]
-    assert {n.quantity for n in said} == set(FORMS)
+    assert {n.quantity for n in said} == set(FORMS) - {"levels_apart"}  # no seeds here
     gates = judge_gates(tables)
     setting = setting_of({**tables, "gates": gates}, draws=199)
     findings = [

@@ -277,6 +277,60 @@ def test_two_of_one_name_and_a_method_left_out_are_refused(settings: Said) -> No
     )
 
 
+APART: Said = {
+    "id": "apart",
+    "quantity": "levels_apart",
+    "level": "weights",
+    "rewards": ["game", "utilitarian"],
+    "direction": "above",
+}
+TRAINED: dict[str, Said] = {
+    "base": {},
+    "own": {"reward": "game"},
+    "sum": {"reward": "utilitarian", "seeds": 2},
+}
+TWO: Said = {
+    "agents": TRAINED,
+    "comparisons": {"morals": ["own", "sum"]},
+    "mechanisms": {"methods": ["weights"]},
+}
+
+
+def test_a_level_needs_its_method_and_a_comparison_of_the_rewards(settings: Said) -> None:
+    def refused(words: str, **changes: object) -> None:
+        with pytest.raises(ConfigError, match=words):
+            validate(Study, settings | TWO | {"hypotheses": [APART]} | changes, "study.yaml")
+
+    refused(
+        "a level that the study does not measure. Seen: wiring. Allowed: behaviour, weights. "
+        "Next: add interactions under mechanisms.methods",
+        hypotheses=[APART | {"level": "wiring"}],
+    )
+    refused(
+        "unknown level 'weight'.*did you mean 'weights'", hypotheses=[APART | {"level": "weight"}]
+    )
+    refused("unknown reward 'duty'", hypotheses=[APART | {"rewards": ["game", "duty"]}])
+    refused(
+        "two rewards that the study does not compare. Seen: game and deontological. Allowed: game "
+        "and utilitarian",
+        agents=TRAINED | {"duty": {"reward": "deontological"}},
+        hypotheses=[APART | {"rewards": ["game", "deontological"]}],
+    )
+
+
+def test_the_data_of_a_level_are_those_of_its_stages(study_of: StudyOf) -> None:
+    """Decisions that are there already make no hypothesis about weights a late one."""
+    found: dict[str, set[str]] = {}
+    for level in ("weights", "behaviour"):
+        study = study_of(**TWO, controls=OFF, hypotheses=[APART | {"level": level}])
+        stages = [task.stage for task in make_plan(study)]
+        found[level] = set(data_of(study, study.hypotheses[0], measuring(stages)))
+    assert found == {
+        "weights": {"weigh-own", "weigh-sum-0", "weigh-sum-1"},
+        "behaviour": {"decide-own", "decide-sum-0", "decide-sum-1"},
+    }
+
+
 @pytest.mark.parametrize(
     ("said", "words"),
     [

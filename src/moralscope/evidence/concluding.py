@@ -68,7 +68,7 @@ def conclude(
     )
     if "comparisons" in tables:
         made["cascade"] = cascade_table(tables, alpha=alpha, seed=seed, draws=draws)
-        made["questions"] = answer_questions({**tables, "claims": made["claims"]})
+        made["questions"] = answer_questions({**tables, "claims": made["claims"]}, named)
     if named:
         made["hypotheses"] = hypotheses_table(named)
     return made

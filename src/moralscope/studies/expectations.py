@@ -7,7 +7,7 @@ kinds of sites when the file is read; layers, heads and label assignments when t
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 from moralscope.core.decision import Prompt
@@ -15,9 +15,20 @@ from moralscope.core.errors import ConfigError, nearest
 from moralscope.core.site import every_site, parse_site
 from moralscope.evidence.contrasts import OF_SITUATIONS, OF_STATES
 from moralscope.evidence.hypotheses.grammar import Hypothesis, refuse_same_names
+from moralscope.evidence.synthesis.levels import LEVELS
 
 _OF_A_CHANGE = ("change", "attribution_change", "learned")
 _ATTRIBUTED = ("embed", "head", "mlp")
+_LEVEL_BY: Mapping[str, str] = {
+    "attribution": "attribution",
+    "patching": "patching",
+    "attention": "attention",
+    "wiring": "interactions",
+    "weights": "weights",
+    "representations": "representations",
+}
+"""The method that measures a level; behaviour is always measured."""
+
 _BOTH_WAYS = ("symmetric_effect", "asymmetry", "asymmetry_share")
 
 
@@ -34,6 +45,8 @@ class Measures:
         positions: where.
         write: what a patched head gets.
         attributed: whether contributions of sites are measured.
+        methods: what is looked for inside.
+        compared: every two rewards that a comparison is about.
     """
 
     rewards: Mapping[str, str | None]
@@ -44,6 +57,8 @@ class Measures:
     positions: Sequence[str]
     write: str
     attributed: bool
+    methods: Collection[str]
+    compared: Collection[frozenset[str]]
 
 
 def check_hypotheses(hypotheses: Sequence[Hypothesis], measured: Measures) -> None:
@@ -64,6 +79,8 @@ def check_hypotheses(hypotheses: Sequence[Hypothesis], measured: Measures) -> No
             _check_patches(hypothesis, measured)
         if "attribution" in hypothesis.form.tables:
             _check_attribution(hypothesis, measured)
+        if hypothesis.level is not None:
+            _check_level(hypothesis, hypothesis.level, measured)
 
 
 def _check_agents(hypothesis: Hypothesis, measured: Measures) -> None:
@@ -102,6 +119,27 @@ def _check_attribution(hypothesis: Hypothesis, measured: Measures) -> None:
                 allowed=", ".join(_ATTRIBUTED),
                 remedy="name a head or an MLP",
             )
+
+
+def _check_level(hypothesis: Hypothesis, level: str, measured: Measures) -> None:
+    method = _LEVEL_BY.get(level)
+    if method is not None and method not in measured.methods:
+        raise ConfigError(
+            f"Hypothesis {hypothesis.id!r} is about a level that the study does not measure",
+            seen=level,
+            allowed=", ".join(
+                name for name in LEVELS if _LEVEL_BY.get(name) in (None, *measured.methods)
+            ),
+            remedy=f"add {method} under mechanisms.methods",
+        )
+    if frozenset(hypothesis.rewards) not in measured.compared:
+        known = sorted(" and ".join(sorted(pair)) for pair in measured.compared)
+        raise ConfigError(
+            f"Hypothesis {hypothesis.id!r} is about two rewards that the study does not compare",
+            seen=" and ".join(hypothesis.rewards),
+            allowed="; ".join(known) or "no two rewards are compared",
+            remedy="add a comparison of agents of these rewards under comparisons",
+        )
 
 
 def _check_patches(hypothesis: Hypothesis, measured: Measures) -> None:

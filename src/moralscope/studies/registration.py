@@ -42,6 +42,10 @@ MEASURES: Mapping[str, tuple[str, ...]] = {
     "learned": ("decide",),
     "patching": ("patch", "cross", "approximate", "trace", "circuits", "control"),
     "attribution": ("explain",),
+    "attention": ("attend",),
+    "norms": ("interact",),
+    "update_distances": ("weigh",),
+    "representation_pairs": ("represent",),
 }
 """The kinds of stage that show something of a table."""
 
@@ -118,7 +122,7 @@ def data_of(study: Study, hypothesis: Hypothesis, data: Mapping[str, str]) -> di
     named += [a for a in study.agents if label_of(study, a) in hypothesis.rewards]
     trained = [name for name in named if name != base_name(study)]
     about = set(trained or named)
-    tables = [*(hypothesis.tables or ()), *hypothesis.form.tables]
+    tables = [*(hypothesis.tables or ()), *hypothesis.needs]
     kinds = {kind for table in tables for kind in MEASURES.get(table, ())} or set(_EVERY)
 
     def shows(stage: str) -> bool:

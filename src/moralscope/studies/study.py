@@ -316,7 +316,19 @@ def measures(study: Study) -> Measures:
         positions=study.mechanisms.positions,
         write=study.mechanisms.write,
         attributed="attribution" in study.mechanisms.methods,
+        methods=study.mechanisms.methods,
+        compared=_compared_rewards(study),
     )
+
+
+def _compared_rewards(study: Study) -> frozenset[frozenset[str]]:
+    """Every two rewards whose agents are compared by name."""
+    pairs = (
+        frozenset(label for name in pair.agents if (label := label_of(study, name)) is not None)
+        for pair in compared(study)
+        if pair.kind == "named"
+    )
+    return frozenset(pair for pair in pairs if len(pair) == 2)
 
 
 def read_study(path: Path, changes: Sequence[str] = ()) -> Study:

@@ -101,6 +101,20 @@ def test_a_hypothesis_that_the_seeds_cannot_answer_is_lacking(study_of: StudyOf)
     assert found["claims about the reward utilitarian"].ok is None
 
 
+def test_a_hypothesis_about_two_rewards_asks_for_their_seeds_alone(study_of: StudyOf) -> None:
+    apart = {
+        "id": "r", "quantity": "levels_apart", "level": "behaviour",
+        "rewards": ["utilitarian", "deontological"], "direction": "above",
+    }  # fmt: skip
+    pair = {"frameworks": ["duty", "welfare"]}
+    name = "claims about deontological against utilitarian"
+    for count, ok in ((2, False), (5, True)):
+        study = seeds(study_of, count, hypotheses=[apart], comparisons=pair)
+        found = by_name(design_findings(study))
+        assert found[name].ok is ok
+        assert found["claims about the reward deontological"].ok is None
+
+
 def test_planned_tables_hold_every_agent_on_every_prompt(study_of: StudyOf) -> None:
     tables = planned_tables(study_of())
     n = tables["prompts"].height

@@ -71,6 +71,19 @@ def cascade_findings(setting: Setting) -> Iterator[Finding]:
                 yield _of_rewards(setting, one, found)
 
 
+def rewards_at_level(setting: Setting, question: Question, level: str) -> Finding | None:
+    """The finding about two rewards at one level by itself; None if it was not measured of them.
+
+    Args:
+        setting: its tables.
+        question: about two rewards.
+        level: of the cascade.
+    """
+    study = study_of(setting.tables, (level,))
+    found = outcomes(study, question, alpha=setting.alpha, seed=setting.seed, draws=setting.draws)
+    return next((_of_rewards(setting, one, [one]) for one in found if one.primary), None)
+
+
 def claim_id(question: Question, level: str) -> str:
     """How the claim about a comparison at a level is called: without spaces, as lists have them."""
     return f"cascade:{''.join(question.name.split())}:{level}"

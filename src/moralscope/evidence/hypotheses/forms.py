@@ -169,6 +169,19 @@ _DIRECT = (
         directions=(),
         margin=False,
     ),
+    Form(
+        "levels_apart",
+        "distance at a level of the cascade between agents of two rewards, mean over pairs from "
+        "different training seeds, minus the same between training seeds of one reward",
+        "at the level {level}, the distance between agents of the rewards {rewards} minus that "
+        "between training seeds of one reward",
+        "units of the level",
+        ("agents", "comparisons"),
+        rewards=(2, 2),
+        required=("level",),
+        directions=("above",),
+        margin=False,
+    ),
 )
 
 _PUBLISHED = (

@@ -27,6 +27,7 @@ from moralscope.core.agents import Frozen
 from moralscope.core.errors import ConfigError, nearest
 from moralscope.core.site import parse_site
 from moralscope.evidence.hypotheses.forms import FORMS, NONE, Count, Direction, Form
+from moralscope.evidence.synthesis.levels import LEVELS, TABLES
 
 _ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 _LISTS = ("agents", "rewards", "sites")
@@ -48,6 +49,7 @@ class Hypothesis(Frozen):
         family, game: prompts on which a contrast is taken.
         positions, write: which sweep of a pair; the usual ones unless given.
         learned: what was learned.
+        level: at which level of the cascade agents are compared.
         tables: which tables a printed statement rests on.
         metric: which figure in them (an ``interactions`` measure; cosine or pearson).
         direction: above, below or off zero; ``zero``: within the default margin.
@@ -68,6 +70,7 @@ class Hypothesis(Frozen):
     positions: str | None = None
     write: Literal["write", "z"] | None = None
     learned: Literal["move", "label", "layout", "order"] | None = None
+    level: str | None = None
     tables: tuple[str, ...] | None = None
     metric: str | None = None
     direction: Direction | None = None
@@ -100,6 +103,7 @@ class Hypothesis(Frozen):
         for field, count in zip(_LISTS, (form.agents, form.rewards, form.sites), strict=True):
             _check_count(self, field, count)
         _check_fields(self, form)
+        _check_level(self)
         _check_expectation(self, form)
         return self
 
@@ -107,6 +111,11 @@ class Hypothesis(Frozen):
     def form(self) -> Form:
         """What hypotheses about this quantity have to say."""
         return FORMS[self.quantity]
+
+    @property
+    def needs(self) -> tuple[str, ...]:
+        """The tables without which it cannot be tested, that of its level included."""
+        return (*self.form.tables, *(() if self.level is None else (TABLES[self.level],)))
 
     @property
     def claims_absence(self) -> bool:
@@ -163,6 +172,16 @@ def _check_fields(hypothesis: Hypothesis, form: Form) -> None:
             seen=surplus[0],
             allowed=", ".join(sorted(known)) or f"no further keys: {form.meaning}",
             remedy=f"remove {surplus[0]!r}",
+        )
+
+
+def _check_level(hypothesis: Hypothesis) -> None:
+    if hypothesis.level is not None and hypothesis.level not in LEVELS:
+        raise ConfigError(
+            f"Hypothesis {hypothesis.id!r} names the unknown level {hypothesis.level!r}",
+            seen=hypothesis.level,
+            allowed=", ".join(LEVELS),
+            remedy=nearest(hypothesis.level, LEVELS),
         )
 
 
@@ -253,6 +272,7 @@ def statement_of(hypothesis: Hypothesis) -> str:
         rewards=" and ".join(hypothesis.rewards),
         sites=_listed(hypothesis.sites),
         contrast=hypothesis.contrast,
+        level=hypothesis.level,
     )
     where = [
         f"under the labels {hypothesis.labels}" if hypothesis.labels else "",

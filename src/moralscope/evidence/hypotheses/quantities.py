@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from moralscope.evidence.hypotheses import direct, direct_sites
+from moralscope.evidence.hypotheses.direct_levels import levels_apart
 from moralscope.evidence.hypotheses.forms import FORMS, Form
 from moralscope.evidence.hypotheses.grammar import Hypothesis
 from moralscope.evidence.hypotheses.published_analyses import analyses_correlation
@@ -37,6 +38,7 @@ _FOUND: Mapping[str, Callable[[Setting, Hypothesis], Finding]] = {
     "reward_difference": direct.reward_difference,
     "contrast": direct.contrast,
     "learned": direct.learned,
+    "levels_apart": levels_apart,
     "patch_effect": direct_sites.patch_effect,
     "symmetric_effect": direct_sites.symmetric_effect,
     "asymmetry": direct_sites.asymmetry,

@@ -270,13 +270,18 @@ WHERE_FROM = {
     "patching": "the stages patch-SOURCE>TARGET (method patching)",
     "attribution": "the stages explain-AGENT (method attribution)",
     "learned": "the stage behaviour",
+    "comparisons": "a study that names comparisons",
+    "attention": "the stages attend-AGENT (method attention)",
+    "norms": "the stages interact-AGENT (method interactions)",
+    "update_distances": "the stage overlap (method weights)",
+    "representation_pairs": "the stage representations (method representations)",
 }
 """Where a table comes from that a hypothesis needs."""
 
 
 def lacking(setting: Setting, hypothesis: Hypothesis) -> str | None:
     """Which table is missing and where it comes from, a sentence; None if all are there."""
-    absent = [name for name in hypothesis.form.tables if not setting.has(name)]
+    absent = [name for name in hypothesis.needs if not setting.has(name)]
     if not absent:
         return None
     come = WHERE_FROM.get(absent[0], "the study or tool that measured it")

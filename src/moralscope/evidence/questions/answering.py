@@ -1,8 +1,10 @@
 """What do the claims say to the research questions? The table ``questions``.
 
 RQ1 rests on the claims ``question:RQ1:...`` (``selfish``), RQ2 on ``cascade:...`` of two moral
-rewards, RQ3 on ``targeting:...`` and ``kept:...``. Nothing is computed here: every sentence follows
-from the verdicts of claims by fixed rules, and names them.
+rewards, RQ3 on ``targeting:...`` and ``kept:...``. At a level about which a hypothesis was
+registered (quantity ``levels_apart``), RQ2 rests on its claim instead: it was named before anything
+was measured, and is corrected among the registered ones. Nothing is computed here: every sentence
+follows from the verdicts of claims by fixed rules, and names them.
 """
 
 from __future__ import annotations
@@ -13,6 +15,8 @@ import polars as pl
 
 from moralscope.core.tables import from_rows
 from moralscope.evidence.findings.cascade import IN, claim_id
+from moralscope.evidence.hypotheses.grammar import Named
+from moralscope.evidence.hypotheses.stating import claim_of
 from moralscope.evidence.questions.answer import (
     Answer,
     Claim,
@@ -31,16 +35,17 @@ from moralscope.evidence.verdicts import ARTEFACT, EQUIVALENT, NOISE, NOT_IDENTI
 Claims = Mapping[str, Claim]
 
 
-def answer_questions(tables: Tables) -> pl.DataFrame:
+def answer_questions(tables: Tables, named: Sequence[Named] = ()) -> pl.DataFrame:
     """The three research questions, answered as far as the claims go.
 
     Args:
         tables: result tables with ``claims``; without it every question is not identified.
+        named: hypotheses, those that were not registered among them.
     """
     claims: dict[str, Claim] = {}
     if "claims" in tables:
         claims = {str(row["id"]): row for row in tables["claims"].iter_rows(named=True)}
-    answers = (suppressed(claims), different(tables, claims), needed(claims))
+    answers = (suppressed(claims), different(tables, claims, named), needed(claims))
     return from_rows("questions", [answer.row() for answer in answers])
 
 
@@ -112,14 +117,14 @@ def _against(game: bool) -> str:
     return f", against agents of the reward {STRATEGIC}," if game else ""
 
 
-def different(tables: Tables, claims: Claims) -> Answer:
+def different(tables: Tables, claims: Claims, named: Sequence[Named] = ()) -> Answer:
     """RQ2: do agents of two moral rewards differ inside by more than seeds do?"""
     asked = [
         question
         for question in questions_of(tables)
         if question.rewards is not None and not set(NOT_MORAL) & set(question.rewards)
     ]
-    found = [(question, own) for question in asked if (own := _of_levels(question, claims))]
+    found = [(question, own) for question in asked if (own := _of_levels(question, claims, named))]
     if not found:
         return not_asked(
             "RQ2",
@@ -145,10 +150,20 @@ def different(tables: Tables, claims: Claims) -> Answer:
     )
 
 
-def _of_levels(question: Question, claims: Claims) -> dict[str, Claim]:
-    return {
-        level: claims[name] for level in LEVELS if (name := claim_id(question, level)) in claims
-    }
+def _of_levels(question: Question, claims: Claims, named: Sequence[Named]) -> dict[str, Claim]:
+    """The claim that a level rests on: of the first hypothesis registered about it, else found."""
+    registered: dict[str, str] = {}
+    for one in named:
+        said = one.hypothesis
+        about = said.level is not None and set(said.rewards) == set(question.rewards or ())
+        if about and one.registered and one.asked:
+            registered.setdefault(str(said.level), claim_of(said))
+    found: dict[str, Claim] = {}
+    for level in LEVELS:
+        name = registered.get(level, claim_id(question, level))
+        if name in claims:
+            found[level] = claims[name]
+    return found
 
 
 def _differ(question: Question, own: Mapping[str, Claim]) -> Iterator[str]:

@@ -6,7 +6,7 @@ first measure that the tables allow. A level without its table has none.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 
 from moralscope.evidence.synthesis.distances import Distances
 from moralscope.evidence.synthesis.patching import patching
@@ -39,6 +39,9 @@ TABLES: Mapping[str, str] = {
 """The table that a level needs most."""
 
 
-def all_distances(tables: Tables, pairs: Pairs) -> list[Distances]:
-    """Every measure of every level that the tables allow, in order."""
-    return [found for measure in LEVELS.values() for found in measure(tables, pairs)]
+def all_distances(
+    tables: Tables, pairs: Pairs, levels: Collection[str] = tuple(LEVELS)
+) -> list[Distances]:
+    """Every measure of every level, or of some of them, that the tables allow, in order."""
+    wanted = (measure for level, measure in LEVELS.items() if level in levels)
+    return [found for measure in wanted for found in measure(tables, pairs)]

@@ -13,7 +13,7 @@ are compared (mean): what fine-tuning does at all. So 0 is "no further apart tha
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -32,7 +32,7 @@ from moralscope.evidence.synthesis.distances import (
     jackknife,
     placed_rows,
 )
-from moralscope.evidence.synthesis.levels import all_distances
+from moralscope.evidence.synthesis.levels import LEVELS, all_distances
 from moralscope.evidence.units import Tables
 
 SEEDS, NUMERICAL = "seeds", "numerical"
@@ -55,8 +55,13 @@ class Study:
     measured: tuple[Distances, ...]
 
 
-def study_of(tables: Tables) -> Study:
-    """All distances of all pairs that a study compares; none where nothing is compared."""
+def study_of(tables: Tables, levels: Collection[str] = tuple(LEVELS)) -> Study:
+    """All distances of all pairs that a study compares; none where nothing is compared.
+
+    Args:
+        tables: checked result tables.
+        levels: those to measure.
+    """
     parts = trained_in_parts(tables)
     pairs = tuple(
         pair
@@ -64,7 +69,7 @@ def study_of(tables: Tables) -> Study:
         if pair.kind != "replicate" or not parts & set(pair.agents)
     )
     wanted = list(dict.fromkeys(pair.agents for pair in pairs))
-    found = tuple(all_distances(tables, wanted)) if wanted else ()
+    found = tuple(all_distances(tables, wanted, levels)) if wanted else ()
     return Study(tables, pairs, known_agents(tables), found)
 
 

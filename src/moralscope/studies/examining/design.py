@@ -6,7 +6,7 @@ nothing measured in them, and asked what their units can identify (``evidence.de
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 
 import polars as pl
 
@@ -30,13 +30,13 @@ def design_findings(study: Study) -> Iterator[Finding]:
     study asks does, because it would be asked in vain.
     """
     design = planned_design(study)
-    asked = {reward for hypothesis in study.hypotheses for reward in hypothesis.rewards}
+    asked = [hypothesis.rewards for hypothesis in study.hypotheses if hypothesis.rewards]
     compared = _compared_rewards(study)
     for row in design.filter(pl.col("question").is_in(ASKED)).iter_rows(named=True):
         pair = frozenset(str(row["subject"]).split(" against "))
         if row["question"] == "pair of rewards" and compared and pair not in compared:
             continue
-        named = row["question"] != "checkpoints" and any(r in str(row["subject"]) for r in asked)
+        named = any(_is_asked(row, rewards) for rewards in asked)
         wrong = False if named else None
         units = f"{row['n']} {row['unit']}{'' if row['n'] == 1 else 's'}"
         said = "identified" if row["identified"] else "not identified"
@@ -44,6 +44,15 @@ def design_findings(study: Study) -> Iterator[Finding]:
         yield Finding(
             _what(row["question"], row["subject"]), f"{said}: {units}", ok, _would_do(row)
         )
+
+
+def _is_asked(row: Row, rewards: Sequence[str]) -> bool:
+    """Whether a question is the one that a hypothesis about these rewards asks."""
+    if row["question"] not in ("reward", "pair of rewards"):
+        return False
+    # Where there are several bases, each reward has its base in brackets behind it.
+    named = [one.partition(" (")[0] for one in str(row["subject"]).split(" against ")]
+    return sorted(named) == sorted(rewards)
 
 
 def _would_do(row: Mapping[str, object]) -> str:
