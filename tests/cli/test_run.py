@@ -44,7 +44,9 @@ def test_a_run_says_what_it_did_and_where_the_page_is(
 
     assert main(["run", str(study), "--out", str(out)]) == 0
     said = capsys.readouterr()
-    run_line, _, page_line = said.out.splitlines()[-3:]
+    seal_line, run_line, _, page_line = said.out.splitlines()[-4:]
+    seal = json.loads((out / "manifest.json").read_text())["seal"]
+    assert seal_line == f"Seal: {seal[:16]}, for moralscope verify --against"
     assert run_line.startswith(f"Run: {out} (14 stages, none of them cached, in ")
     assert page_line == f"Report: {out / 'report.html'}"
     assert (out / "report.html").is_file()

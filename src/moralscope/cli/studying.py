@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
@@ -12,6 +13,7 @@ from moralscope.cli.drawing import draw_estimate, say
 from moralscope.cli.progress import drawn
 from moralscope.cli.reporting import write_report
 from moralscope.cli.words import counted, duration
+from moralscope.core.sealing import MANIFEST, SEAL
 from moralscope.studies import Study, demo_study, estimate_study, read_study
 from moralscope.studies.doctor import require_model_stack
 from moralscope.studies.series import MEMBERS, Series, is_series, read_series, run_series
@@ -128,6 +130,8 @@ def _run(study: Study, out: Path, *, engine: str, wait: bool) -> int:
         took = f"{counted(summary.stages, 'stage')}, {reused}, in {duration(summary.seconds)}"
         for notice in summary.notices:
             say(console, notice)
+        seal = json.loads((summary.out / MANIFEST).read_text(encoding="utf-8"))[SEAL]
+        say(console, f"Seal: {seal[:16]}, for moralscope verify --against")
         say(console, f"Run: {summary.out} ({took})")
         code = write_report(summary.out)
     return code or _tell_failed([(m.name, m.why, m.skipped) for m in summary.failed])
