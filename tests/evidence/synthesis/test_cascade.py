@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
+from dataclasses import replace
 
 import numpy as np
 import polars as pl
@@ -18,9 +19,15 @@ from moralscope.evidence.explaining import explain_claim
 from moralscope.evidence.findings.cascade import cascade_findings
 from moralscope.evidence.gates.judging import judge_gates
 from moralscope.evidence.judged import claim_rows
+from moralscope.evidence.synthesis import cascade
 from moralscope.evidence.synthesis.cascade import cascade_table
 from moralscope.evidence.synthesis.comparing import questions_of
-from moralscope.evidence.synthesis.outcomes import AS_LARGE, INDISTINGUISHABLE, outcomes
+from moralscope.evidence.synthesis.outcomes import (
+    AS_LARGE,
+    BETWEEN,
+    INDISTINGUISHABLE,
+    outcomes,
+)
 from moralscope.evidence.synthesis.scale import study_of
 
 SEEDS = {"deontological": 5, "utilitarian": 5}
@@ -133,6 +140,39 @@ def test_intervals_of_rewards_leave_out_seeds(null: synthetic.Tables) -> None:
     half = stats.t.ppf(0.975, 9) * error
     assert row["low"] == pytest.approx(row["relative"] - half, abs=1e-10)
     assert row["high"] == pytest.approx(row["relative"] + half, abs=1e-10)
+
+
+@pytest.mark.parametrize(
+    ("interval", "answer"),
+    [
+        ((0.6, 1.2), AS_LARGE),
+        ((1.1, 1.3), AS_LARGE),
+        ((0.2, 0.9), BETWEEN),
+        ((0.05, 1.9), BETWEEN),
+        ((0.05, 2.9), BETWEEN),
+    ],
+)
+def test_an_interval_from_end_to_end_makes_nothing_as_large_as_fine_tuning(
+    interval: tuple[float, float], answer: str
+) -> None:
+    made = study(SEEDS, ("behaviour",), levels=("behaviour",))
+    (question,) = questions_of(made)
+    found = next(outcomes(study_of(made), question, alpha=0.05, seed=0, draws=99))
+    assert found.p_adjusted is not None
+    assert found.p_adjusted < 0.05
+    wide = replace(found, relative=sum(interval) / 2.0, interval=interval)
+    assert wide.answer(0.05) == answer
+
+
+def test_a_wide_interval_is_said_to_leave_open_how_far(monkeypatch: pytest.MonkeyPatch) -> None:
+    made = study(SEEDS, ("behaviour",), levels=("behaviour",))
+    (question,) = questions_of(made)
+    found = next(outcomes(study_of(made), question, alpha=0.05, seed=0, draws=99))
+    wide = replace(found, relative=0.6, interval=(0.1, 1.1))
+    monkeypatch.setattr(cascade, "outcomes", lambda *_, **__: iter([wide]))
+    (row,) = cascade_table(made).filter(kind="rewards").to_dicts()
+    assert row["answer"] == BETWEEN
+    assert str(row["reason"]).endswith("the interval is too wide to tell how far.")
 
 
 def test_intervals_of_agents_leave_out_scenarios_at_both_ends_of_the_scale() -> None:

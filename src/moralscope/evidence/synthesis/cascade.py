@@ -169,11 +169,18 @@ def _reason_of_agents(found: Outcome, answer: str | None) -> str:
             if found.distance.whole <= (found.scale.highest or 0.0)
             else "The interval over scenarios reaches down to the distance of two seeds."
         )
-    far = {
-        BETWEEN: "further apart than any two seeds, less far than fine-tuning moves an agent",
-        AS_LARGE: "as far apart as fine-tuning moves an agent, or that is within the interval",
-    }
-    return f"These two agents lie {far[answer]}. With two agents, that is said of them alone."
+    if answer == AS_LARGE:
+        far = "as far apart as fine-tuning moves an agent, or that is within the interval"
+    elif _reaches(found):
+        far = "further apart than any two seeds; the interval leaves open how far"
+    else:
+        far = "further apart than any two seeds, less far than fine-tuning moves an agent"
+    return f"These two agents lie {far}. With two agents, that is said of them alone."
+
+
+def _reaches(found: Outcome) -> bool:
+    """Whether the interval reaches the upper end of the scale."""
+    return found.interval is not None and found.interval[1] >= 1.0
 
 
 def _reason_of_rewards(found: Outcome, answer: str | None) -> str:
@@ -187,10 +194,14 @@ def _reason_of_rewards(found: Outcome, answer: str | None) -> str:
     p = f"p = {found.p_adjusted:.2g} over the levels"
     if answer == INDISTINGUISHABLE:
         return f"Relabelling the seeds gives as large a difference too often ({p})."
-    ends = "reaches" if answer == AS_LARGE else "stays below"
+    if answer == BETWEEN and _reaches(found):
+        ends = "is too wide to tell how far"
+    else:
+        ends = f"{'reaches' if answer == AS_LARGE else 'stays below'} the distance of the base"
+        ends += " from them"
     return (
         f"Agents of the two rewards lie further apart than seeds of one ({p}), and the interval "
-        f"{ends} the distance of the base from them."
+        f"{ends}."
     )
 
 

@@ -30,6 +30,9 @@ AS_LARGE = "as large as fine-tuning itself"
 
 ANSWERS = (INDISTINGUISHABLE, BETWEEN, AS_LARGE)
 
+NEARER = 0.5
+"""Half way between the ends of the scale: beyond it a distance is nearer to fine-tuning."""
+
 
 @dataclass(frozen=True, eq=False)
 class Outcome:
@@ -85,7 +88,8 @@ class Outcome:
             return None
         elif self.p_adjusted >= alpha:
             return INDISTINGUISHABLE
-        return AS_LARGE if high >= 1.0 else BETWEEN
+        # An interval that reaches from seeds to fine-tuning says nothing of how large it is.
+        return AS_LARGE if high >= 1.0 and low > NEARER else BETWEEN
 
 
 def outcomes(
