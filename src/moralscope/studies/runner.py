@@ -10,14 +10,12 @@ else is computed, the run folder says what is missing and why, and the same comm
 from __future__ import annotations
 
 import contextlib
-import os
-import uuid
 from collections.abc import Generator
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from moralscope.core.errors import MoralscopeError
-from moralscope.core.files import make_folder, require_writable
+from moralscope.core.files import require_writable
 from moralscope.core.progress import Progress, silent
 from moralscope.core.stage import StageCache, cache_folder
 from moralscope.studies.assembling import Result, assemble
@@ -160,35 +158,27 @@ def _pool(plan: Plan, cache: StageCache, engine: Engine, progress: Progress) -> 
         yield Here(plan, cache, progress)
         return
     device = plan.study.device
-    with _probe(cache) as probe:
-        order = WorkOrder(
-            study=study_yaml(plan.study),
-            cache=str(cache.root.resolve()),
-            folder=str(Path.cwd()),
-            probe=str(probe.resolve()),
-            environment={
-                THREADS: str(threads()),
-                "MORALSCOPE_CACHE": str(cache.root.resolve()),
-            },
-        )
-        if engine.kind == "processes":
-            places = placements(device, engine.workers, gpus_here(device))
-            with processes(order, places) as pool:
-                yield pool
-            return
-        most = max(2, len(plan.tasks) // 2)
-        with on_ray(
-            order, address=engine.address, device=device, threads=threads(), most=most
-        ) as actors:
-            yield actors
+    order = WorkOrder(
+        study=study_yaml(plan.study),
+        cache=str(cache.root.resolve()),
+        folder=str(Path.cwd()),
+        probe=str(_probe(cache).resolve()),
+        environment={THREADS: str(threads()), "MORALSCOPE_CACHE": str(cache.root.resolve())},
+    )
+    if engine.kind == "processes":
+        places = placements(device, engine.workers, gpus_here(device))
+        with processes(order, places) as pool:
+            yield pool
+        return
+    most = max(2, len(plan.tasks) // 2)
+    with on_ray(
+        order, address=engine.address, device=device, threads=threads(), most=most
+    ) as actors:
+        yield actors
 
 
-@contextlib.contextmanager
-def _probe(cache: StageCache) -> Generator[Path]:
+def _probe(cache: StageCache) -> Path:
     """A file in the cache by which workers know that it is the same one."""
-    path = make_folder(cache.root / "locks") / f"{os.getpid()}-{uuid.uuid4().hex}.probe"
+    path = cache.root / "probe"
     path.touch()
-    try:
-        yield path
-    finally:
-        path.unlink(missing_ok=True)
+    return path
