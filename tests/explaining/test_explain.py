@@ -108,7 +108,7 @@ def test_controls_hold_and_are_told(found: Explanation):
     assert controls["value"].max() < 1e-9
     gates = found.gates()
     noise = gates.filter(gate="noise floor")
-    assert sorted(noise["subject"]) == ["self-patch game>game", "write-all base>game"]
+    assert sorted(noise["subject"]) == ["self-patch game", "write-all base>game"]
     assert noise["passed"].all()
     assert gates.filter(gate="completeness")["passed"].all()
     assert set(gates.filter(gate="approximation")["subject"].str.head(4)) == {

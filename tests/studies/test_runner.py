@@ -84,7 +84,7 @@ def test_every_table_follows_its_schema_and_speaks_of_the_same_things(finished: 
     }
     assert set(zip(tables["controls"]["control"], tables["controls"]["subject"], strict=True)) == {
         ("write_all", "base>game"),
-        ("self_patch", "game>game"),
+        ("self_patch", "game"),
     }
     assert float(tables["controls"]["value"].max() or 1) < 5e-5
     rewards = tables["claims"].filter(tables["claims"]["id"] == "reward:game")

@@ -149,7 +149,7 @@ def test_prompts_whose_options_do_not_align_have_no_ceiling(worlds: Worlds):
 def test_the_control_of_an_agent_with_itself_is_the_self_patch(worlds: Worlds):
     here = worlds("llama", n=2)
     frame, controls = table(here, "game", "game", members=[1], sites=HEADS)
-    assert controls.rows() == [("self_patch", "game>game", "p1", controls["value"][0])]
+    assert controls.rows() == [("self_patch", "game", "p1", controls["value"][0])]
     largest = frame["effect"].abs().max()
     assert controls["value"][0] >= largest
     assert controls["value"][0] < 1e-10

@@ -35,7 +35,7 @@ from moralscope.evidence.findings.sites import (
     site_finding,
 )
 from moralscope.evidence.gates.sites import SiteFaults, attention_results, faults
-from moralscope.evidence.ledger import Consulted, Finding, Setting, consult
+from moralscope.evidence.ledger import Consulted, Finding, Setting, consult, noise_floor
 from moralscope.evidence.pairs import Kind, Pair, compared
 from moralscope.evidence.statistics.resampling import Array
 from moralscope.evidence.statistics.shares import MARGIN, share_log_odds
@@ -46,6 +46,9 @@ REST = "rest"
 
 KINDS: tuple[Kind, ...] = ("named", "base", "replicate")
 """Kinds of pairs; each kind is a family of its own."""
+
+RESOLVED = 1e-5
+"""Nats; in single precision a smaller difference is rounding, whichever way it leans."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -223,6 +226,14 @@ def _consult(setting: Setting, agents: Sequence[str], *, by_head: bool) -> Consu
     )
 
 
+def _noise(setting: Setting, agents: Sequence[str]) -> float:
+    """What rounding does to log-odds, of attention as of answers, nats.
+
+    Two agents that differ by rounding alone lean one way on every prompt, so no test stops them.
+    """
+    return max(RESOLVED, noise_floor(setting, agents))
+
+
 def _column(setting: Setting, looking: Looking, agents: tuple[str, str], category: str) -> Column:
     at = looking.categories.index(category)
     first, second = (looking.values[agent][:, :, at].mean(axis=1) for agent in agents)
@@ -241,6 +252,7 @@ def _column(setting: Setting, looking: Looking, agents: tuple[str, str], categor
         query=looking_difference(agents, category, looking.family),
         consulted=_consult(setting, agents, by_head=False),
         margin=MARGIN,
+        noise=_noise(setting, agents),
     )
 
 
@@ -275,7 +287,8 @@ def _heads(
     consulted = _consult(setting, agents, by_head=True)
     if not sound:
         return nothing_resolved(name, f"the attention of {agents[0]}", units, blamed, consulted)
-    outcome = run_site_test(setting, name, units, 0.0)
+    noise = _noise(setting, agents)
+    outcome = run_site_test(setting, name, units, noise)
     head, category = outcome.site.split(" on ", 1)
     layer, index = (int(part) for part in head.removeprefix("L").split(".h"))
     return site_finding(
@@ -288,5 +301,5 @@ def _heads(
         query=looking_difference(agents, category, looking.family, (layer, index)),
         consulted=blame_clones(consulted, head, blamed),
         alpha=setting.alpha,
-        noise=0.0,
+        noise=noise,
     )

@@ -25,7 +25,7 @@ import numpy as np
 import polars as pl
 
 from moralscope.core.errors import TableError
-from moralscope.evidence.findings.attention import KINDS, pairs_with_base_last
+from moralscope.evidence.findings.attention import KINDS, RESOLVED, pairs_with_base_last
 from moralscope.evidence.findings.attention_queries import mask_excess, mask_excess_difference
 from moralscope.evidence.findings.columns import Column, column_findings, untold
 from moralscope.evidence.findings.queries import NOTHING
@@ -43,9 +43,6 @@ from moralscope.evidence.statistics.resampling import Array
 from moralscope.evidence.units import inference_family, on_family
 
 ALL_LAYERS = "all"
-
-RESOLVED = 1e-5
-"""Nats; in single precision a smaller excess is rounding, whichever way it leans."""
 
 
 @dataclass(frozen=True, eq=False)

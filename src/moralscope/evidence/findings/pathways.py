@@ -137,7 +137,7 @@ def _finding(setting: Setting, each: Followed, adjusted: float | None, tests: in
     suffix, of = _OF[each.measure]
     n, result, level = each.rows.height, each.result, setting.alpha / max(1, tests)
     figures = _figures(each, adjusted)
-    subjects = [f"{first}>{second}", f"{second}>{first}"]
+    subjects = [first, second, f"{first}>{second}", f"{second}>{first}"]
     return Finding(
         id=f"pathways:{first}:{second}{suffix}",
         found=f"Between {first} and {second}, pathways whose correlation changes more (in the {of})"

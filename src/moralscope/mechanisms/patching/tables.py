@@ -205,7 +205,7 @@ def _controls(
         else:
             continue
         prompt, other = target.prompts[mine].name, source.prompts[theirs].name
-        pair = f"{source.agent}>{target.agent}"
+        pair = target.agent if itself else f"{source.agent}>{target.agent}"
         subject = pair if prompt == other else f"{pair} from {other}"
         rows.append({"control": control, "subject": subject, "prompt": prompt, "value": deviation})
     return rows
