@@ -50,6 +50,32 @@ def test_the_planted_pathway_survives_alone(tables: tuple[pl.DataFrame, pl.DataF
     assert (network["kind"], network["comparison"]) == ("named", "asked")
 
 
+@pytest.mark.parametrize(("other", "survives"), [(0.125, False), (0.16, True)])
+def test_pairs_that_are_nearly_one_in_both_agents_do_not_survive(
+    other: float, survives: bool
+) -> None:
+    """Two sites share all but a little, and a little less in one agent: significant, and small."""
+    rng = np.random.default_rng(0)
+    asked, _ = wired_planted.writes({}, scenarios=400)
+    prompts = asked["prompt"].to_list()
+    n, parts = len(prompts), []
+    shared, third = rng.normal(size=n), rng.normal(size=n)
+    for agent, own in (("game", 0.10), ("utilitarian", other)):
+        sites = {"L1.mlp": shared, "L2.mlp": shared + rng.normal(0.0, own, n), "L3.mlp": third}
+        parts += [
+            pl.DataFrame({"prompt": prompts, "agent": agent, "site": site, "norm": 5.0 + values})
+            for site, values in sites.items()
+        ]
+    made = {**wired_planted.pair({}), "prompts": asked, "norms": pl.concat(parts)}
+    del made["decisions"]
+    _, changes = compared(made)
+    (row,) = changes.filter(site_a="L1.mlp", site_b="L2.mlp").rows(named=True)
+    apart = np.arctanh(row["correlation_a"]) - np.arctanh(row["correlation_b"])
+    assert row["p_adjusted"] < 0.05
+    assert row["stable"]
+    assert (apart > 0.3, row["survives"]) == (survives, survives)
+
+
 def test_without_the_plant_nothing_survives() -> None:
     networks, changes = compared(wired_planted.pair({}))
     assert not changes["survives"].any()

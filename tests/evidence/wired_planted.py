@@ -45,7 +45,7 @@ def writes(
                     agent=pl.lit(agent), site=pl.lit(site), norm=pl.Series(norm)
                 )
             )
-    return asked, pl.concat(parts)
+    return asked, pl.concat(parts) if parts else pl.DataFrame()
 
 
 def pair(

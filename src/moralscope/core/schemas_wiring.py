@@ -76,7 +76,7 @@ SCHEMAS: dict[str, tuple[str, str, str]] = {
         difference    | number? | ratio  | correlation_a minus correlation_b; null where it cannot be tested
         p_adjusted    | number? | probability | swaps of the agents' labels within scenarios, corrected for all pairs of sites (max-T); null where it cannot be tested
         stable        | flag    | yes or no | whether the difference keeps its sign whichever scenario is left out
-        survives      | flag    | yes or no | significant among all pairs of sites and of agents, reliable and stable
+        survives      | flag    | yes or no | significant among all pairs of sites and of agents, larger than 0.3 of Fisher z, reliable and stable
         """,
     ),
     "pathways": (

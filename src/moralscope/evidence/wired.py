@@ -7,9 +7,10 @@ once each is centred (``statistics.networks``). One network is asked two questio
 pairs that change by more than 0.3 of Fisher z and of the largest change; its p is twice the smaller
 of both, corrected by Holm over all pairs of agents of one kind (``pairs``) and both measures.
 
-A pair of sites *survives* where the network does, the pair stands among all pairs (max-T), the
-differences return from one half of the scenarios to the other, and its sign holds whichever
-scenario is left out.
+A pair of sites *survives* where the network does, the pair stands among all pairs (max-T) and
+changes by more than 0.3, the differences return from one half of the scenarios to the other, and
+its sign holds whichever scenario is left out. Fisher's z alone would let pairs survive that are
+nearly one in both agents, .990 and .985.
 
 Heads are parts of their attention sub-layer, so where both are there networks are made of
 sub-layers: correlations of a whole with its parts are no wiring.
@@ -154,8 +155,9 @@ class Compared:
         """(k, k) pairs of sites that survive everything; none without a network."""
         if self.network is None:
             return np.zeros((0, 0), dtype=np.bool_)
-        found = self.network.standing(alpha) & self.network.swap.stable
-        whole = self.p_adjusted is not None and self.p_adjusted < alpha and self.network.reliable
+        network = self.network
+        found = network.standing(alpha) & network.swap.stable & (network.sizes() > THRESHOLD)
+        whole = self.p_adjusted is not None and self.p_adjusted < alpha and network.reliable
         return found & whole
 
 
