@@ -8,6 +8,7 @@ p below 2/C(2S, S): .10 for three, .029 for four, .008 for five.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import polars as pl
@@ -62,6 +63,21 @@ def base_of(agents: pl.DataFrame, agent: str) -> str | None:
 def trained_agents(agents: pl.DataFrame) -> list[str]:
     """Names of the models that are not a base, in the order of the table."""
     return agents.filter(~pl.col("kind").is_in(("base", "policy"))).get_column("agent").to_list()
+
+
+def derived_agents(tables: Mapping[str, pl.DataFrame]) -> set[str]:
+    """States of trainings on their way, and agents of which only some parts were trained.
+
+    They carry the name of a reward, with what they are of it behind; they are neither further seeds
+    of that reward nor rewards of their own.
+    """
+    found: set[str] = set()
+    if "checkpoints" in tables:
+        found |= set(tables["checkpoints"].get_column("agent").to_list())
+    if "targeting" in tables:
+        parts = tables["targeting"].filter(pl.col("strategy") != "all")
+        found |= set(parts.get_column("agent").to_list())
+    return found
 
 
 def reward_designs(agents: pl.DataFrame) -> list[RewardDesign]:

@@ -14,7 +14,7 @@ from typing import Final
 
 import polars as pl
 
-from moralscope.evidence.designs import RewardDesign, reward_designs
+from moralscope.evidence.designs import RewardDesign, derived_agents, reward_designs
 from moralscope.evidence.statistics.replicates import MIN_SEEDS, replicate_floor
 from moralscope.evidence.units import Tables, inference_family, on_family
 
@@ -56,6 +56,8 @@ class Replicated:
 def replicated(tables: Tables) -> list[Replicated]:
     """Every measure of every base that has rows on two rewards or more, in order of ``MEASURES``.
 
+    States of trainings and agents trained in parts are no rewards and left out.
+
     Args:
         tables: checked tables, any of them.
 
@@ -64,7 +66,8 @@ def replicated(tables: Tables) -> list[Replicated]:
     """
     if "agents" not in tables or "prompts" not in tables:
         return []
-    designs = reward_designs(tables["agents"])
+    whole = ~pl.col("agent").is_in(derived_agents(tables))
+    designs = reward_designs(tables["agents"].filter(whole))
     found: list[Replicated] = []
     for measure, table in MEASURES.items():
         if len(designs) < 2 or table not in tables:

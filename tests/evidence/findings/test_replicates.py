@@ -20,6 +20,7 @@ from moralscope.evidence.auditing.audit import audit
 from moralscope.evidence.claims import judge_findings, make_claims, setting_of
 from moralscope.evidence.designing.table import design_table
 from moralscope.evidence.findings.replicates import replicate_findings
+from moralscope.evidence.findings.wired_rewards import wired_reward_findings
 
 Tables = synthetic.Tables
 Row = dict[str, object]
@@ -374,3 +375,18 @@ def test_an_audit_says_where_there_is_too_much_to_compare(
     asked = "whether rewards differ more than training seeds"
     assert said[asked, ""]["sentence"] == "1 claim."
     assert "324 rows, 250 are judged at once" in said[asked, "attribution"]["sentence"]
+
+
+def test_states_of_trainings_are_no_rewards() -> None:
+    """They differ from the end of their training, which says nothing about rewards."""
+    tables = study({"deontological": 5, "deontological step5": 5}, inner=("norms",))
+    assert claims(tables)[BEHAVIOUR]["verdict"] == "supported"
+    states = [
+        {"agent": f"deontological step5-{k}", "of": f"deontological-{k}", "step": 5, "steps": 25,
+         "training_seed": k}
+        for k in range(5)
+    ]  # fmt: skip
+    told = {**tables, "checkpoints": from_rows("checkpoints", states)}
+    assert claims(told) == {}
+    assert list(wired_reward_findings(setting_of(tables, draws=99)))
+    assert list(wired_reward_findings(setting_of(told, draws=99))) == []

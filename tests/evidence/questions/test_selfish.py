@@ -259,6 +259,22 @@ def test_agents_trained_in_parts_are_not_those_of_the_reward() -> None:
     assert study_of(tables).pairs
 
 
+def test_states_of_trainings_are_no_rewards_of_their_own() -> None:
+    """A state is called by its reward and step; that of own payoff would pass for a moral one."""
+    tables = study(suppressed=0.5)
+    named = {"deontological-1": "deontological step5", "game-0": "game step5"}
+    tables["agents"] = tables["agents"].with_columns(
+        reward=pl.col("agent").replace_strict(named, default=pl.col("reward"))
+    )
+    assert "question:RQ1:gamestep5" in claims(tables)
+    states = [
+        {"agent": agent, "of": "deontological-0", "step": 5, "steps": 25, "training_seed": 0}
+        for agent in named
+    ]
+    tables["checkpoints"] = from_rows("checkpoints", states)
+    assert list(claims(tables)) == [MORAL]
+
+
 def test_audits_of_found_tables_ask_no_research_question() -> None:
     tables = study()
     tables.pop("comparisons")

@@ -99,8 +99,9 @@ def _looked(setting: Setting, table: str) -> Iterator[Wirings]:
     if not setting.has("agents", "prompts", table):
         return
     # Which agents there are is asked of any table with agents and prompts in the same way.
-    names = ("agents", "prompts")
-    tables = {**{name: setting.tables[name] for name in names}, "norms": setting.tables[table]}
+    names = ("agents", "prompts", "checkpoints", "targeting")
+    known = {name: setting.tables[name] for name in names if name in setting.tables}
+    tables = {**known, "norms": setting.tables[table]}
     for asked in replicated(tables):
         inner = inner_values(by_layer(setting.tables, table), table, asked.agents)
         if inner is None:

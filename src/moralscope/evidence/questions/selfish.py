@@ -28,7 +28,7 @@ from dataclasses import dataclass
 import numpy as np
 import polars as pl
 
-from moralscope.evidence.designs import RewardDesign, reward_designs
+from moralscope.evidence.designs import RewardDesign, derived_agents, reward_designs
 from moralscope.evidence.findings.attribution import completeness_error
 from moralscope.evidence.findings.inner import Inner, inner_values
 from moralscope.evidence.findings.queries import NOTHING
@@ -59,7 +59,6 @@ from moralscope.evidence.statistics.intervals import (
 )
 from moralscope.evidence.statistics.multiplicity import holm
 from moralscope.evidence.statistics.resampling import Array, sign_flip
-from moralscope.evidence.synthesis.comparing import trained_in_parts
 from moralscope.evidence.synthesis.distances import jackknife
 
 STRATEGIC = "game"
@@ -93,7 +92,7 @@ def selfish_findings(setting: Setting) -> Iterator[Finding]:
     if not setting.has("comparisons", "agents", "prompts", "attribution"):
         return
     measured = set(setting.tables["attribution"].get_column("agent").to_list())
-    measured -= trained_in_parts(setting.tables)
+    measured -= derived_agents(setting.tables)
     designs = [_present(design, measured) for design in reward_designs(setting.tables["agents"])]
     designs = [design for design in designs if design.agents and design.base in measured]
     for base in dict.fromkeys(design.base for design in designs):
