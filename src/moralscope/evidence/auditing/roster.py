@@ -27,6 +27,7 @@ _WHO: Mapping[str, tuple[str, ...]] = {
     "decisions": ("agent",), "patching": ("source", "target"), "attribution": ("agent",),
     "completeness": ("agent",), "norms": ("agent",), "attention": ("agent",),
     "interactions": ("agent",), "lens": ("agent",), "ablation": ("agent",),
+    "projections": ("agent",), "attention_edits": ("agent",), "update_norms": ("agent",),
 }  # fmt: skip
 _FACTS = ("base", "kind", "reward", "training_seed", "dtype")
 
