@@ -34,6 +34,11 @@ def add_further(run: Path, size: Size | None = None) -> Path:
         "circuit_stability": [row for pair in PAIRS for row in stability(*pair)],
         "control_patches": control_patches(size),
         "localisation": [localisation(*pair) for pair in PAIRS],
+        "targeting": targeting(),
+        "checkpoints": checkpoints(),
+        "course": course(),
+        "depths": depths(),
+        "members": members(),
     }
     for name, rows in tables.items():
         write_table(name, from_rows(name, rows), run / "tables")
@@ -222,3 +227,105 @@ def localisation(source: str, target: str) -> Row:
         "unit": "scenario",
         "n_units": 4 if known else 1,
     }
+
+
+def targeting() -> list[Row]:
+    """Three trainings of everything, of parts chosen by patching, and of as many at random."""
+    kept = {("all", 12): 1.0, ("patching", 4): 0.8, ("patching", 8): 0.95,
+            ("random", 4): 0.3, ("random", 8): 0.6}  # fmt: skip
+    return [
+        {
+            "agent": f"game-{k}-{way}-{budget}",
+            "of": f"game-{k}",
+            "strategy": way,
+            "budget": budget,
+            "training_seed": k,
+            "chosen_here": way == "patching" and k == 0,
+            "parameters": 1000 * budget,
+            "share": budget / 12,
+            "behaviour_kept": value + (0.0 if way == "all" else 0.05 * (k - 1)),
+            "low": value - 0.1,
+            "high": value + 0.1,
+            "n": 4,
+        }
+        for (way, budget), value in kept.items()
+        for k in range(3)
+    ]
+
+
+LEFT = {("behaviour", 5): 0.7, ("behaviour", 10): 0.3, ("weights", 5): 0.9, ("weights", 10): 0.6}
+"""Distance left of the first of three trainings, by level and step."""
+
+TRAININGS = (("game-0", 0.0), ("game-1", 0.02), ("game-2", 0.04), ("own", -0.1))
+
+
+def checkpoints() -> list[Row]:
+    """Two states of three trainings of one reward, and of one of another."""
+    return [
+        {"agent": f"{of}-step{step}", "of": of, "step": step, "steps": 20, "training_seed": 0}
+        for of, _ in TRAININGS
+        for step in (5, 10)
+    ]
+
+
+def course() -> list[Row]:
+    """Behaviour ahead of weights; a second measure that figures leave aside."""
+    measures = [("behaviour", "log_odds"), ("behaviour", "second"), ("weights", "update")]
+    return [
+        {
+            "of": of,
+            "agent": f"{of}-step{step}",
+            "step": step,
+            "level": level,
+            "measure": measure,
+            "moved": 1.0 - left,
+            "remaining": left,
+            "low": left - 0.1 if level == "behaviour" else None,
+            "high": left + 0.1 if level == "behaviour" else None,
+            "n_units": 4,
+        }
+        for level, measure in measures
+        for of, more in TRAININGS
+        for step in (5, 10)
+        for left in (LEFT[level, step] + more + (9.0 if measure == "second" else 0.0),)
+    ]
+
+
+def depths() -> list[Row]:
+    """Two models of two and four layers: attribution lies late, patching is spread evenly."""
+    shares = {
+        ("small", "attribution"): (0.25, 0.75),
+        ("small", "patching"): (0.5, 0.5),
+        ("large", "attribution"): (0.0, 0.5, 0.0, 0.5),
+        ("large", "patching"): (0.25, 0.25, 0.25, 0.25),
+    }
+    return [
+        {
+            "member": member,
+            "level": level,
+            "agent": "game",
+            "scenario": f"s{scenario}",
+            "layer": layer,
+            "relative_depth": (layer + 0.5) / len(of),
+            "share": share,
+        }
+        for (member, level), of in shares.items()
+        for scenario in range(2)
+        for layer, share in enumerate(of)
+    ]
+
+
+def members() -> list[Row]:
+    """What the two models are."""
+    return [
+        {
+            "member": member,
+            "model": f"{member}-model",
+            "n_layers": layers,
+            "n_agents": 1,
+            "n_claims": 10,
+            "supported": 2,
+            "finished": True,
+        }
+        for member, layers in (("small", 2), ("large", 4))
+    ]

@@ -26,10 +26,13 @@ from moralscope.reports.figures import FIGURES, FURTHER, make_figures, makers_of
 from moralscope.reports.figures_inside import INSIDE
 from moralscope.reports.run import Run, read_run, run_of
 
-NAMES = ("lens_settling", "attribution_parts", "patching_across", "approximations", "circuits")
+NAMES = (
+    "lens_settling", "attribution_parts", "patching_across", "approximations", "circuits",
+    "targeting", "course", "depths",
+)  # fmt: skip
 OWN = (
     "lens_settling", "attribution_parts", "random_directions", "patching_across",
-    "approximations", "circuit_curves",
+    "approximations", "circuit_curves", "targeting_curve", "course_of_training", "depth_profiles",
 )  # fmt: skip
 COLOURS = {"base": "#6b7280", "game": "#d55e00", "utilitarian": "#0072b2"}
 
@@ -67,7 +70,7 @@ def test_further_figures_stand_behind_what_they_go_on_from(further: Path) -> Non
         "lens", "lens_settling", "final_preferences", "attribution", "attribution_parts",
         "attribution_top", "attribution_maps", "attribution_mlps", "patching",
         "random_directions", "patching_across", "approximations", "patching_scenarios",
-        "patching_consistency", "circuits",
+        "patching_consistency", "circuits", "targeting", "course", "depths",
     ]  # fmt: skip
     shown = [element.attributes["id"] for element in read_page(further).all("figure")]
     assert sorted(shown) == sorted(f"figure-{name}" for name in order)

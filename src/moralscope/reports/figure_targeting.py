@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import altair as alt
 import polars as pl
 
 from moralscope.reports.figure import Absent, Figure
+from moralscope.reports.look import AGENT_COLOURS, BASE_COLOUR, INK
+from moralscope.reports.numbers import plain
 from moralscope.reports.run import Run
+from moralscope.reports.seed_means import seed_means
 
 NAME, TITLE = "targeting", "Behaviour kept by training parts alone"
 
@@ -24,9 +25,13 @@ LABELS = {
 }
 """Ways of choosing, in the order of the legend."""
 
-_COLOURS = (
-    "#222222", "#0072b2", "#56b4e9", "#009e73", "#999999", "#e69f00", "#d55e00", "#cc79a7",
-)  # fmt: skip
+_CHOSEN = [way for way in LABELS if way not in ("all", "random")]
+_COLOURS = {
+    LABELS["all"]: INK,
+    LABELS["random"]: BASE_COLOUR,
+    **{LABELS[way]: colour for way, colour in zip(_CHOSEN, AGENT_COLOURS, strict=False)},
+}
+"""What is compared with is dark or grey, as everywhere in the report."""
 
 
 def has_targeting(run: Run) -> bool:
@@ -35,7 +40,7 @@ def has_targeting(run: Run) -> bool:
 
 
 def targeting_curve(run: Run, colours: dict[str, str]) -> Figure | Absent:
-    """Mean over training seeds with every training as a dot."""
+    """Mean over training seeds with its interval, and every training as a dot."""
     del colours  # every agent is a training of parts; ways of choosing have colours
     if reason := run.lacks("targeting"):
         return Absent(NAME, TITLE, reason)
@@ -45,22 +50,23 @@ def targeting_curve(run: Run, colours: dict[str, str]) -> Figure | Absent:
     rows = table.select(
         "agent",
         pl.col("strategy").replace(LABELS).alias("way"),
-        pl.col("budget").cast(pl.String).alias("sub-layers"),
+        pl.col("budget").alias("sub_layers"),
         pl.col("share").alias("parameters"),
         pl.col("behaviour_kept").alias("kept"),
         "chosen_here",
     )
-    means = rows.group_by("way", "sub-layers", maintain_order=True).agg(
-        pl.col("parameters").mean(), pl.col("kept").mean(), pl.len().alias("seeds")
-    )
+    keys = ["way", "sub_layers"]
+    sizes = rows.group_by(keys).agg(pl.col("parameters").mean())
+    means = seed_means(rows, keys, "kept").join(sizes, on=keys).sort(*keys)
     ways = [label for label in LABELS.values() if label in set(rows["way"])]
     seeds = table.get_column("training_seed").n_unique()
     return Figure(
         name=NAME,
         title=TITLE,
         shows="Share of the whole training's change in log-odds that trainings of parts keep "
-        f"(slope over prompts), against their share of its parameters. Small dots: each of {seeds} "
-        "training seeds, hollow where parts were chosen on that very seed; lines: means.",
+        f"(slope over prompts), against their share of its parameters. {_told(means, ways)} "
+        f"Small dots: each of {seeds} training seed{'s' * (seeds != 1)}, hollow where parts were "
+        "chosen on that very seed; lines: means, bars: their 95% intervals over seeds.",
         does_not_show="Whether a way of choosing beats chance: the claims say that. A share of 1 "
         "says that decisions move as much, not that they are made in the same way.",
         chart=_chart(rows, means, ways),
@@ -68,37 +74,53 @@ def targeting_curve(run: Run, colours: dict[str, str]) -> Figure | Absent:
     )
 
 
-def _chart(rows: pl.DataFrame, means: pl.DataFrame, ways: list[str]) -> Any:
-    order = list(LABELS.values())
+def _told(means: pl.DataFrame, ways: list[str]) -> str:
+    """What each way keeps with the fewest sub-layers, where all stand beside each other."""
+    parts = means.filter(pl.col("way") != LABELS["all"])
+    if parts.is_empty():
+        return "Nothing but everything was trained."
+    fewest = parts.get_column("sub_layers").min()
+    first = dict(parts.filter(pl.col("sub_layers") == fewest).select("way", "mean").iter_rows())
+    told = ", ".join(f"{plain(first[way])} {way}" for way in ways if way in first)
+    return f"With {fewest} sub-layer{'s' * (fewest != 1)}: {told}."
+
+
+def _chart(
+    rows: pl.DataFrame, means: pl.DataFrame, ways: list[str]
+) -> alt.LayerChart | alt.FacetChart:
     colour = alt.Color(
         "way:N",
-        title="Parts",
-        scale=alt.Scale(domain=ways, range=[_COLOURS[order.index(way)] for way in ways]),
+        title=None,
         sort=ways,
+        scale=alt.Scale(domain=ways, range=[_COLOURS[way] for way in ways]),
     )
     x = alt.X(
         "parameters:Q",
-        title="Share of the parameters trained",
+        title="Parameters trained, as a share of the whole training's",
         scale=alt.Scale(type="log"),
         axis=alt.Axis(format="~%"),
     )
-    y = alt.Y("kept:Q", title="Share of the change kept", axis=alt.Axis(format="~%"))
-    base = alt.Chart(alt.Data(values=means.to_dicts()))
-    lines = base.mark_line(point=alt.OverlayMarkDef(size=60)).encode(x=x, y=y, color=colour)
-    dots = (
-        alt.Chart(alt.Data(values=rows.to_dicts()))
-        .mark_point(size=22, opacity=0.7)
-        .encode(
-            x=x,
-            y=y,
-            color=colour,
-            fillOpacity=alt.condition("datum.chosen_here", alt.value(0), alt.value(0.7)),
-            tooltip=["agent:N", "sub-layers:N", alt.Tooltip("kept:Q", format=".2f")],
+
+    def y(field: str) -> alt.Y:
+        return alt.Y(f"{field}:Q", title="Share of the change kept", axis=alt.Axis(format="~%"))
+
+    ends = alt.Chart(pl.DataFrame({"kept": [0.0, 1.0]}))
+    lines, bars, hollow, filled = (
+        alt.Chart(part).encode(x=x, color=colour)
+        for part in (
+            means,
+            means.drop_nulls("low"),
+            rows.filter("chosen_here"),
+            rows.filter(~pl.col("chosen_here")),
         )
     )
-    whole = (
-        alt.Chart(alt.Data(values=[{"kept": 1.0}, {"kept": 0.0}]))
-        .mark_rule(strokeDash=[3, 3], color="#888888")
-        .encode(y="kept:Q")
-    )
-    return (whole + dots + lines).properties(width=520, height=300)
+    tooltip = ["agent:N", "sub_layers:Q", alt.Tooltip("kept:Q", format=".2f")]
+    return alt.layer(
+        ends.mark_rule(strokeDash=[4, 3], color=BASE_COLOUR).encode(y=y("kept")),
+        bars.mark_rule(opacity=0.75).encode(y=y("low"), y2="high:Q"),
+        lines.mark_line(point=alt.OverlayMarkDef(size=60)).encode(y=y("mean")),
+        filled.mark_point(filled=True, size=20, opacity=0.6).encode(y=y("kept"), tooltip=tooltip),
+        hollow.mark_point(filled=False, size=20, opacity=0.9, strokeWidth=1.2).encode(
+            y=y("kept"), tooltip=tooltip
+        ),
+    ).properties(width=620, height=300)

@@ -15,6 +15,7 @@ from moralscope.reports.figure_cascade import cascade, has_cascade
 from moralscope.reports.figure_changes import attribution_parts, has_parts
 from moralscope.reports.figure_circuits import circuit_curves, has_circuits
 from moralscope.reports.figure_controls import label_control
+from moralscope.reports.figure_course import course_of_training, has_course
 from moralscope.reports.figure_depths import depth_profiles, has_depths
 from moralscope.reports.figure_learning import learning_curves
 from moralscope.reports.figure_lens import lens_trajectories
@@ -55,6 +56,7 @@ FURTHER: tuple[tuple[Maker, Callable[[Run], bool], Maker], ...] = (
     *WEIGHTS,
     *REPRESENTATIONS,
     (patching_heatmap, has_targeting, targeting_curve),
+    (patching_heatmap, has_course, course_of_training),
     (patching_heatmap, has_depths, depth_profiles),
     (patching_heatmap, has_cascade, cascade),
 )
