@@ -12,6 +12,7 @@ import pytest
 import yaml
 
 from moralscope.cli.main import main
+from moralscope.studies import Study
 
 StudyFile = Callable[..., Path]
 
@@ -126,3 +127,26 @@ def test_what_is_no_series_is_refused(
     assert main(["run", str(file), "--out", str(tmp_path / "out")]) == 2
     assert message in capsys.readouterr().err
     assert not (tmp_path / "out").exists()
+
+
+def test_each_member_is_told_what_it_needs(
+    series: Callable[..., Path],
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    from moralscope.studies.doctor import Finding  # noqa: PLC0415
+    from moralscope.studies.examining import needs  # noqa: PLC0415 -- needs the model stack
+
+    seen: list[tuple[str, str]] = []
+
+    def examined(study: Study, out: Path) -> tuple[Finding, ...]:
+        seen.append((study.model, out.as_posix()))
+        return (Finding("time", "a minute", ok=None),)
+
+    monkeypatch.setattr(needs, "examine_study", examined)
+    file = series(flat={"model": "one"}, deep={"model": "other"})
+    main(["doctor", str(file)])
+    assert seen == [("one", "runs/sizes/members/flat"), ("other", "runs/sizes/members/deep")]
+    told = " ".join(capsys.readouterr().out.split())
+    assert "What member flat of" in told
+    assert "What member deep of" in told

@@ -18,7 +18,7 @@ def examine_machine(study: Path | None = None) -> int:
     """Draw the findings; 0 where studies can run, 1 where something is needed first.
 
     Args:
-        study: a study file, whose needs are told as well.
+        study: a study file, whose needs are told as well; of a series, those of each member.
 
     Raises:
         ConfigError: the study file cannot be read, or something in it is wrong.
@@ -28,19 +28,29 @@ def examine_machine(study: Path | None = None) -> int:
     if study is None:
         draw_findings(console, findings)
     else:
-        needs = _needs(study)
+        told = _needs(study)
         draw_findings(console, findings)
-        say(console, "")
-        say(console, f"What {study} needs", "bold")
-        draw_findings(console, needs, "This study can run on this machine.")
-        findings = (*findings, *needs)
+        for subject, needs in told.items():
+            say(console, "")
+            say(console, f"What {subject} needs", "bold")
+            draw_findings(console, needs, "This study can run on this machine.")
+            findings = (*findings, *needs)
     say(console, f"Finished stages are kept in {cache_folder()}")
     return LACKING if any(finding.ok is False for finding in findings) else ABLE
 
 
-def _needs(path: Path) -> Sequence[Finding]:
+def _needs(path: Path) -> dict[str, Sequence[Finding]]:
+    """Of a study, or of each member of a series."""
     # A machine is examined without any of this.
     from moralscope.studies.examining.needs import examine_study  # noqa: PLC0415
+    from moralscope.studies.series import MEMBERS, is_series, read_series  # noqa: PLC0415
     from moralscope.studies.study import read_study  # noqa: PLC0415
 
-    return examine_study(read_study(path), Path("runs") / path.stem)
+    out = Path("runs") / path.stem
+    if not is_series(path):
+        return {str(path): examine_study(read_study(path), out)}
+    _, studies = read_series(path)
+    return {
+        f"member {name} of {path}": examine_study(study, out / MEMBERS / name)
+        for name, study in studies.items()
+    }
