@@ -70,6 +70,7 @@ def test_every_table_follows_its_schema_and_speaks_of_the_same_things(finished: 
         "stabilisation", "stabilisation_summary",
         "attribution", "completeness", "patching", "controls",
         "replicas", "control_patches", "control_results", "gates", "design", "claims",
+        "cascade", "questions",
     } <= set(SCHEMAS)  # fmt: skip
     agents, prompts = set(tables["agents"]["agent"]), set(tables["prompts"]["prompt"])
     assert agents == {"base", "game"}
