@@ -2,8 +2,10 @@
 
 Agents of one base, of two rewards or more, that were measured alike: by their decisions, by what
 their sites contribute to the answer, by the size of what their sites write. Distances between them
-are compared between rewards and within them (``statistics.replicates``); the measures of all bases
-are one family, so that with k of them the smallest p has to lie below alpha / k.
+are compared between rewards and within them (``statistics.replicates``). Agents of two rewards that
+were trained from one seed share their first adapter and the order of their batches, so they lie
+closer whatever they were trained for; such pairs do not count. The measures of all bases are one
+family, so that with k of them the smallest p has to lie below alpha / k.
 """
 
 from __future__ import annotations
@@ -12,7 +14,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Final
 
+import numpy as np
 import polars as pl
+from numpy.typing import NDArray
 
 from moralscope.evidence.designs import RewardDesign, derived_agents, reward_designs
 from moralscope.evidence.statistics.replicates import MIN_SEEDS, replicate_floor
@@ -82,6 +86,30 @@ def replicated(tables: Tables) -> list[Replicated]:
             if len(kept) > 1:
                 found.append(Replicated(measure, family, base, tuple(kept), _others(own, present)))
     return found
+
+
+def other_starts(agents: pl.DataFrame, asked: Replicated) -> NDArray[np.bool_]:
+    """(S, S) which training runs did not begin from one seed, reward by reward.
+
+    Args:
+        agents: the table, with ``agent`` and ``training_seed``.
+        asked: whose runs.
+    """
+    known = dict(agents.select("agent", "training_seed").iter_rows())
+    seeds = [known[names[0]] for design in asked.designs for names in design.agents]
+    return np.array([[a is None or a != b for b in seeds] for a in seeds])
+
+
+def shared_starts(counted: NDArray[np.bool_]) -> str:
+    """How many pairs do not count, as a sentence with a space before it; empty where all do."""
+    runs = len(counted)
+    left = int((~counted).sum() - runs + np.diagonal(counted).sum()) // 2
+    if not left:
+        return ""
+    return (
+        f" {left} of {runs * (runs - 1) // 2} pairs began from the same seed and are left out: "
+        "they lie closer whatever they were trained for."
+    )
 
 
 def seeds_to_replicate(rewards: int, level: float) -> int:

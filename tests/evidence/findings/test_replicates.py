@@ -46,7 +46,10 @@ def claims(tables: Tables, draws: int = 999, **options: float) -> dict[str, Row]
 
 
 def by_hand(tables: Tables, table: str, value: str) -> tuple[float, float, float]:
-    """Mean distance between rewards, within them, and the exact p, from loops over the rows."""
+    """Mean distance between rewards, within them, and the exact p, from loops over the rows.
+
+    Two agents of one seed do not count, whatever they were trained for.
+    """
     scenario = dict(tables["prompts"].select("prompt", "scenario").iter_rows())
     named = tables["agents"].filter(pl.col("reward").is_not_null())
     units: dict[str, tuple[str, dict[tuple[str, str], float]]] = {}
@@ -65,8 +68,14 @@ def by_hand(tables: Tables, table: str, value: str) -> tuple[float, float, float
         for a, b in itertools.combinations(agents, 2)
     }
 
+    seeds = dict(named.select("agent", "training_seed").iter_rows())
+    pairs = [
+        (a, b)
+        for a, b in itertools.combinations(agents, 2)
+        if seeds[a] is None or seeds[a] != seeds[b]
+    ]
+
     def means(rewards: dict[str, str]) -> tuple[float, float]:
-        pairs = list(itertools.combinations(agents, 2))
         different = [d[frozenset(p)] for p in pairs if rewards[p[0]] != rewards[p[1]]]
         same = [d[frozenset(p)] for p in pairs if rewards[p[0]] == rewards[p[1]]]
         return sum(different) / len(different), sum(same) / len(same)
@@ -283,7 +292,7 @@ def test_agents_of_one_seed_are_one_unit_and_so_are_unknown_seeds() -> None:
             .otherwise("log_odds")
         )
         one = pl.col("agent") != "utilitarian-5"
-        single = {**tables, "agents": tables["agents"].filter(one)}
+        single = {**tables, "agents": merged["agents"].filter(one)}
         between, within, p = by_hand({**single, "decisions": averaged}, "decisions", "log_odds")
         assert row["n_units"] == 10
         assert row["estimate"] == pytest.approx(between - within, abs=1e-10)
@@ -375,6 +384,35 @@ def test_an_audit_says_where_there_is_too_much_to_compare(
     asked = "whether rewards differ more than training seeds"
     assert said[asked, ""]["sentence"] == "1 claim."
     assert "324 rows, 250 are judged at once" in said[asked, "attribution"]["sentence"]
+
+
+def test_agents_that_share_their_start_hide_no_difference_of_rewards() -> None:
+    """Training from one seed leads to like agents, and each reward is trained from every seed."""
+    tables = study({"game": 5, "utilitarian": 5}, 0.0, scenarios=40)
+    rng = np.random.default_rng(4)
+    scenario = tables["prompts"].get_column("scenario").to_list()
+    places = {name: i for i, name in enumerate(dict.fromkeys(scenario))}
+    start, reward = rng.normal(0, 2.0, (5, len(places))), rng.normal(0, 1.0, (2, len(places)))
+    at = dict(tables["prompts"].select("prompt", "scenario").iter_rows())
+    own = [
+        0.0 if agent == "base"
+        else start[int(agent[-1]), places[at[prompt]]]
+        + reward[int(agent.startswith("game")), places[at[prompt]]]
+        for agent, prompt in tables["decisions"].select("agent", "prompt").iter_rows()
+    ]  # fmt: skip
+    moved = pl.Series(own, dtype=pl.Float64) + pl.Series(rng.normal(0, 0.3, len(own)))
+    tables["decisions"] = tables["decisions"].with_columns(
+        log_odds=moved, fingerprint_log_odds=moved
+    )
+    row = claims(tables)[BEHAVIOUR]
+    assert row["verdict"] == "supported"
+    assert "5 of 45 pairs began from the same seed and are left out" in str(row["statement"])
+    # Counted, they would make agents of different rewards lie closer than seeds of one.
+    others = pl.when(pl.col("reward") == "game").then(pl.col("training_seed") + 10)
+    told = tables["agents"].with_columns(training_seed=others.otherwise("training_seed"))
+    apart = claims({**tables, "agents": told})[BEHAVIOUR]
+    assert apart["verdict"] == NOISE
+    assert "same seed" not in str(apart["statement"])
 
 
 def test_states_of_trainings_are_no_rewards() -> None:

@@ -33,6 +33,8 @@ def apart(made: Tables) -> float:
     between, within = [], []
     for (a, one), (b, other) in itertools.combinations(z.items(), 2):
         same = a.split("-")[0] == b.split("-")[0]
+        if a.split("-")[1] == b.split("-")[1]:
+            continue  # from one seed
         (within if same else between).append(np.sqrt(np.mean((one - other) ** 2)))
     return float(np.mean(between) - np.mean(within))
 

@@ -5,9 +5,10 @@ log-odds; or what site k contributes or writes), two seeds lie apart by
 
     d_ij = sqrt(mean over g, k of (y_i[g, k] - y_j[g, k])^2)
 
-and the estimate is the mean of d over pairs of different rewards minus that over pairs of one
-reward. Its p comes from relabelling the seeds (``statistics.replicates``), one-sided, with Holm's
-correction over the measures. Unit: the training seed; agents of one reward and one seed are one
+and the estimate is the mean of d over pairs of different rewards and seeds minus that over pairs of
+one reward: from one seed agents lie closer, whatever they were trained for. Its p comes from
+relabelling the seeds (``statistics.replicates``), one-sided, with Holm's correction over the
+measures. Unit: the training seed; agents of one reward and one seed are one
 training run measured several times, and are averaged. Unlike the difference of two rewards in their
 mean log-odds (``rewards``), a distance also sees rewards that move different scenarios, or other
 sites, by the same amount on average.
@@ -20,6 +21,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 import polars as pl
+from numpy.typing import NDArray
 
 from moralscope.evidence.findings.attribution import completeness_error
 from moralscope.evidence.findings.decision_gates import decision_gates
@@ -48,8 +50,10 @@ from moralscope.evidence.replicated import (
     BEHAVIOUR,
     MEASURES,
     Replicated,
+    other_starts,
     replicated,
     seeds_to_replicate,
+    shared_starts,
 )
 from moralscope.evidence.statistics.multiplicity import holm
 from moralscope.evidence.statistics.replicates import (
@@ -82,6 +86,7 @@ class Profiles:
         query: recomputes the estimate.
         consulted: the gates behind it.
         noise: numerical noise floor, in the unit of the values.
+        counted: (S, S) which pairs of seeds count.
         null: a sentence on how far the base lies from itself, with a space before it, or nothing.
     """
 
@@ -91,6 +96,7 @@ class Profiles:
     query: str
     consulted: Consulted
     noise: float
+    counted: NDArray[np.bool_]
     null: str = ""
 
     @property
@@ -148,7 +154,13 @@ def _tested(setting: Setting, profiles: Profiles) -> Replicates | None:
     if max(asked.seeds) < 2 or not profiles.values.size:
         return None
     rng = setting.rng("replicates", asked.measure, asked.base)
-    return seed_replicate(distances(profiles.values), profiles.rewards, rng, setting.draws)
+    return seed_replicate(
+        distances(profiles.values),
+        profiles.rewards,
+        rng,
+        setting.draws,
+        counted=profiles.counted,
+    )
 
 
 def _profiles(setting: Setting, asked: Replicated) -> Profiles | None:
@@ -170,6 +182,7 @@ def _decided(setting: Setting, asked: Replicated) -> Profiles:
             query=distance_difference(decided_rows(asked.agents, asked.family), ["scenario"]),
             consulted=consult(setting, asked.agents, gates),
             noise=noise_floor(setting, asked.agents),
+            counted=other_starts(setting.tables["agents"], asked),
             null=_null(setting, asked),
         )
     )
@@ -203,6 +216,7 @@ def _inner(setting: Setting, asked: Replicated) -> Profiles | None:
             else failed_gates(consulted.subjects),
             consulted=consulted,
             noise=completeness_error(setting, agents) if attributed else 0.0,
+            counted=other_starts(setting.tables["agents"], asked),
         )
     )
 
@@ -270,7 +284,7 @@ def _finding(
     seeds = sum(asked.seeds)
     by, rewards = _BY[asked.measure], _names([design.reward for design in asked.designs])
     figures = _figures(profiles, result, p_adjusted)
-    aside = f"{_left_out(asked)}{profiles.null}"
+    aside = f"{_left_out(asked)}{shared_starts(profiles.counted)}{profiles.null}"
     return Finding(
         id=name,
         found=f"In {by}, agents of different rewards ({rewards}) differ more than agents of one "

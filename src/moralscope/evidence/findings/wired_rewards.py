@@ -5,8 +5,8 @@ agents of that seed, |r| taken as 0.999 at most), two seeds lie apart by
 
     d_ij = sqrt(mean over pairs of sites of (z_i - z_j)^2)
 
-and the estimate is the mean of d over pairs of different rewards minus that over pairs of one
-reward; p comes from relabelling the seeds (``statistics.replicates``), one-sided, with Holm's
+and the estimate is the mean of d over pairs of different rewards and seeds minus that over pairs of
+one reward; p comes from relabelling the seeds (``statistics.replicates``), one-sided, with Holm's
 correction over sizes and pushes. Unit: the training seed. A claim about *these checkpoints* is
 ``findings.wiring``; only this one speaks of rewards.
 """
@@ -23,7 +23,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from moralscope.evidence.findings.inner import Inner, inner_values
-from moralscope.evidence.findings.replicate_queries import inner_rows
+from moralscope.evidence.findings.replicate_queries import PAIRS, inner_rows
 from moralscope.evidence.findings.replicates import distances
 from moralscope.evidence.findings.wiring import consult_inner
 from moralscope.evidence.gates.copies import GATE as DUPLICATES
@@ -38,7 +38,13 @@ from moralscope.evidence.ledger import (
     signed,
     size,
 )
-from moralscope.evidence.replicated import Replicated, replicated, seeds_to_replicate
+from moralscope.evidence.replicated import (
+    Replicated,
+    other_starts,
+    replicated,
+    seeds_to_replicate,
+    shared_starts,
+)
 from moralscope.evidence.statistics.correlations import MAX_CORRELATION, correlation_matrix
 from moralscope.evidence.statistics.multiplicity import holm
 from moralscope.evidence.statistics.replicates import (
@@ -116,7 +122,9 @@ def _looked(setting: Setting, table: str) -> Iterator[Wirings]:
         if values.size and max(asked.seeds) > 1:
             rewards = [design.reward for design in asked.designs for _ in design.agents]
             rng = setting.rng("replicates", "wiring", table, asked.base)
-            result = seed_replicate(distances(values), rewards, rng, setting.draws)
+            counted = other_starts(setting.tables["agents"], asked)
+            apart = distances(values)
+            result = seed_replicate(apart, rewards, rng, setting.draws, counted=counted)
         yield Wirings(asked, inner, sites, values, result)
 
 
@@ -148,6 +156,7 @@ def _finding(
     asked, result, level = each.asked, each.result, setting.alpha / max(1, tests)
     rewards = " and ".join(design.reward for design in asked.designs)
     of, seeds = _OF[each.table], sum(asked.seeds)
+    aside = shared_starts(other_starts(setting.tables["agents"], asked))
     figures = (
         "not available, as no reward has two seeds or too few sites are sound"
         if result is None
@@ -159,9 +168,9 @@ def _finding(
     return Finding(
         id=name,
         found=f"In the {of}, agents of different rewards ({rewards}) are wired more differently "
-        f"than agents of one reward that differ in their training seed: {figures}.",
+        f"than agents of one reward that differ in their training seed: {figures}.{aside}",
         observed=f"In the {of}, the wiring of agents of different rewards ({rewards}) is compared "
-        f"with that of agents of one reward that differ in their training seed: {figures}.",
+        f"with that of agents of one reward that differ in their training seed: {figures}.{aside}",
         estimate=None if result is None else result.between - result.within,
         interval=None,
         unit="Fisher z",
@@ -214,15 +223,17 @@ def _missing(each: Wirings, level: float) -> str:
 def _query(each: Wirings) -> str:
     most = f"{math.atanh(MAX_CORRELATION)!r}"
     correlations = (
-        "SELECT x.unit, x.reward, x.agent, x.site AS site_a, y.site AS site_b, "
+        "SELECT x.unit, x.reward, x.seed, x.agent, x.site AS site_a, y.site AS site_b, "
         "CORR(x.value, y.value) AS r FROM evidence_rows AS x JOIN evidence_rows AS y "
         "ON x.agent = y.agent AND x.prompt = y.prompt WHERE x.site < y.site "
-        "GROUP BY x.unit, x.reward, x.agent, x.site, y.site"
+        "GROUP BY x.unit, x.reward, x.seed, x.agent, x.site, y.site"
     )
     means = (
-        f"SELECT unit, reward, site_a, site_b, AVG(CASE WHEN r > {MAX_CORRELATION} THEN {most} "
+        "SELECT unit, reward, seed, site_a, site_b, "
+        f"AVG(CASE WHEN r > {MAX_CORRELATION} THEN {most} "
         f"WHEN r < -{MAX_CORRELATION} THEN -{most} ELSE LN((1 + r) / (1 - r)) / 2 END) AS value "
-        f"FROM ({correlations}) AS of_agents GROUP BY unit, reward, site_a, site_b"
+        f"FROM ({correlations}) AS of_agents GROUP BY unit, reward, seed, site_a, "
+        "site_b"
     )
     return (
         f"WITH evidence_rows AS ({inner_rows(each.inner.source, each.asked.agents, each.sites)}), "
@@ -230,7 +241,7 @@ def _query(each: Wirings) -> str:
         "distances AS (SELECT x.unit AS unit, y.unit AS other, x.reward AS reward, "
         "y.reward AS other_reward, SQRT(AVG((x.value - y.value) * (x.value - y.value))) AS value "
         "FROM unit_means AS x JOIN unit_means AS y ON x.site_a = y.site_a AND x.site_b = y.site_b "
-        "WHERE x.unit < y.unit GROUP BY x.unit, y.unit, x.reward, y.reward) "
+        f"WHERE {PAIRS} GROUP BY x.unit, y.unit, x.reward, y.reward) "
         "SELECT AVG(CASE WHEN reward <> other_reward THEN value END) - "
         "AVG(CASE WHEN reward = other_reward THEN value END) AS estimate FROM distances"
     )
