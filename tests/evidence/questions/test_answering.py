@@ -97,6 +97,18 @@ def test_rewards_that_agree_and_disagree_are_an_answer_in_part(compared: synthet
 
 
 @pytest.mark.parametrize(
+    ("other", "start"),
+    [(NOT_IDENTIFIED, "Yes, where"), (NOISE, "In some"), (ARTEFACT, "In some")],
+)
+def test_one_reward_of_two_is_no_yes(compared: synthetic.Tables, other: str, start: str) -> None:
+    rows = [
+        claim("question:RQ1:hybrid", SUPPORTED, -0.3),
+        claim("question:RQ1:utilitarian", other, -0.1),
+    ]
+    assert str(answers(compared, *rows)["RQ1"]["answer"]).startswith(start)
+
+
+@pytest.mark.parametrize(
     ("verdicts", "said", "verdict", "confidence"),
     [
         ({"behaviour": NOISE, "wiring": SUPPORTED, "weights": NOISE},

@@ -64,8 +64,10 @@ def suppressed(claims: Claims) -> Answer:
     verdict = verdict_of(with_base)
     falls = any(claim["verdict"] == SUPPORTED and _number(claim) < 0 for claim in with_base)
     rises = any(claim["verdict"] == SUPPORTED and _number(claim) > 0 for claim in with_base)
+    # A reward of which it was asked and not shown is no reward of which it could not be told.
+    all_fall = all(c["verdict"] in (SUPPORTED, NOT_IDENTIFIED) for c in with_base)
     start = {
-        (True, False): "Yes, where it could be told.",
+        (True, False): "Yes, where it could be told." if all_fall else "In some of them.",
         (False, True): "No, the opposite where anything could be told.",
         (True, True): "In part.",
     }.get((falls, rises), "That is not shown.")
