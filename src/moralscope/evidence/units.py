@@ -124,18 +124,23 @@ def matrix(frame: pl.DataFrame, unit: str, column: str, value: str) -> Units:
             remedy="find out why they are undefined, or leave the agent out of the comparison",
         )
     means = frame.group_by(unit, column, maintain_order=True).agg(pl.col(value).mean())
+    columns: list[str] = means.get_column(column).unique(maintain_order=True).to_list()
+    # By number: an agent may be called like the unit.
+    numbered = {name: str(at) for at, name in enumerate(columns)}
+    means = means.with_columns(pl.col(column).replace_strict(numbered, return_dtype=pl.String))
     wide = means.pivot(on=column, index=unit, values=value, maintain_order=True)
-    columns = [name for name in wide.columns if name != unit]
-    for name, gaps in zip(columns, wide.select(columns).null_count().row(0), strict=True):
+    wide = wide.select(unit, *numbered.values())
+    gaps_of = wide.select(numbered.values()).null_count().row(0) if columns else ()
+    for name, gaps in zip(columns, gaps_of, strict=True):
         if gaps:
-            missing = wide.filter(pl.col(name).is_null()).get_column(unit).to_list()
+            missing = wide.filter(pl.col(numbered[name]).is_null()).get_column(unit).to_list()
             raise TableError(
                 f"{name!r} was not measured on every {unit}",
                 seen=f"{len(missing)} missing, such as {missing[0]!r}",
                 allowed=f"the same {unit}s for everything that is compared",
                 remedy="measure the missing ones, or leave them out of every column",
             )
-    values = np.ascontiguousarray(wide.select(columns).to_numpy(), dtype=np.float64)
+    values = np.ascontiguousarray(wide.drop(unit).to_numpy(), dtype=np.float64)
     return Units(tuple(wide.get_column(unit).to_list()), tuple(columns), values)
 
 

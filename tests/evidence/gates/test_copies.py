@@ -137,3 +137,21 @@ def test_seeds_that_learned_nothing_are_left_to_liveness() -> None:
     base = tables["decisions"].filter(pl.col("agent") == "base").select("prompt", zero="log_odds")
     dead = tables["decisions"].join(base, on="prompt").with_columns(log_odds="zero").drop("zero")
     assert gate({**tables, "decisions": dead}, "duplicates", "seeds game of base")["passed"] is True
+
+
+@pytest.mark.parametrize("name", ["other", "prompt", "scenario", "family"])
+def test_an_agent_may_be_called_like_a_column(sound: synthetic.Tables, name: str) -> None:
+    """Claims are the same by another name, whatever the package calls its columns."""
+    claims = make_claims(sound, draws=199)
+    agent = next(row["agent"] for row in sound["agents"].to_dicts() if row["kind"] != "base")
+    called = {
+        key: table.with_columns(
+            pl.col(*own).replace({agent: name, f"{agent}>{agent}": f"{name}>{name}"})
+        )
+        if (own := {"agent", "source", "target", "subject"} & set(table.columns))
+        else table
+        for key, table in sound.items()
+    }
+    found = make_claims(called, draws=199)
+    assert found.height == claims.height
+    assert f"change:{name}" in found.get_column("id").to_list()

@@ -56,9 +56,16 @@ def behaviour_kept(
     if family is None:
         return Kept(None, None, None, 0)
     rows = on_family(used, prompts, family)
-    wide = rows.pivot(on="agent", index=["prompt", "scenario"], values="log_odds")
+    # By number: an agent may be called like a column.
+    numbered = {name: str(at) for at, name in enumerate(dict.fromkeys((base, whole, part)))}
+    called = pl.col("agent").replace_strict(numbered, return_dtype=pl.String)
+    wide = rows.with_columns(called).pivot(
+        on="agent", index=["prompt", "scenario"], values="log_odds"
+    )
     wide = wide.drop_nulls()
-    zero, all_of_it, some = (wide.get_column(name).to_numpy() for name in (base, whole, part))
+    zero, all_of_it, some = (
+        wide.get_column(numbered[name]).to_numpy() for name in (base, whole, part)
+    )
     w, p = all_of_it - zero, some - zero
     groups = wide.get_column("scenario").to_numpy()
     names = np.unique(groups)

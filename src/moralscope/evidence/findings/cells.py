@@ -80,10 +80,13 @@ def cells(tables: Tables, table: str, agents: Sequence[str]) -> Cells | str:
     if family is None:
         return f"none of the {table} is on a prompt of the table of prompts."
     placed = on_family(own, tables["prompts"], family)
-    wide = placed.select("agent", "scenario", *key, value).pivot(
+    # By number: an agent may be called like a column.
+    numbered = {agent: str(at) for at, agent in enumerate(agents)}
+    called = pl.col("agent").replace_strict(numbered, return_dtype=pl.String)
+    wide = placed.select(called, "scenario", *key, value).pivot(
         on="agent", index=["scenario", *key], values=value, maintain_order=True
     )
-    holes = wide.filter(pl.any_horizontal(pl.col(*agents).is_null()))
+    holes = wide.filter(pl.any_horizontal(pl.col(*numbered.values()).is_null()))
     if holes.height:
         place = holes.row(0, named=True)
         raise TableError(
@@ -98,7 +101,7 @@ def cells(tables: Tables, table: str, agents: Sequence[str]) -> Cells | str:
         token=token,
         units=tuple(wide.get_column("scenario").to_list()),
         values={
-            agent: np.asarray(wide.get_column(agent).to_numpy(), dtype=np.float64)
+            agent: np.asarray(wide.get_column(numbered[agent]).to_numpy(), dtype=np.float64)
             for agent in agents
         },
     )

@@ -110,11 +110,15 @@ def _same_answers(tables: Tables) -> pl.DataFrame:
 
 
 def _log_odds(tables: Tables) -> pl.DataFrame:
-    """Prompts, and a column of log-odds for each agent that has them on every prompt asked."""
+    """Prompts, and a column of log-odds for each agent that has them on every prompt asked.
+
+    A column is called ``agent NAME``, as an agent may be called like a column of another table.
+    """
     if "decisions" not in tables or "prompts" not in tables:
         return pl.DataFrame({"prompt": []}, schema={"prompt": pl.String})
     known = tables["decisions"].join(tables["prompts"].select("prompt"), on="prompt", how="semi")
-    wide = known.select("prompt", "agent", "log_odds").pivot(
+    called = pl.concat_str(pl.lit("agent "), "agent").alias("agent")
+    wide = known.select("prompt", called, "log_odds").pivot(
         on="agent", index="prompt", values="log_odds", maintain_order=True
     )
     whole = [name for name in wide.columns if not wide.get_column(name).null_count()]
@@ -136,16 +140,19 @@ def judge_seeds(tables: Tables) -> Iterator[Gate]:
     """
     if "agents" not in tables:
         return
-    wide = _log_odds(tables)
+    found = _log_odds(tables).drop("prompt")
+    known = {
+        name.removeprefix("agent "): found.get_column(name).to_numpy() for name in found.columns
+    }
     for design in reward_designs(tables["agents"]):
-        names = [agent for seed in design.agents for agent in seed if agent in wide.columns]
-        if design.seeds < 2 or len(names) < 2 or design.base not in wide.columns:
+        names = [agent for seed in design.agents for agent in seed if agent in known]
+        if design.seeds < 2 or len(names) < 2 or design.base not in known:
             continue
-        base = wide.get_column(design.base).to_numpy()
+        base = known[design.base]
         kept: list[Array] = []
         copies: list[str] = []
         for name in names:
-            own = wide.get_column(name).to_numpy()
+            own = known[name]
             if any(_alike(own, other) for other in kept) and not _alike(own, base):
                 copies.append(name)
             kept.append(own)
