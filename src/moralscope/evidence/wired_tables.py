@@ -130,9 +130,12 @@ def pathways_table(
         prompts: tells the scenario of each prompt.
     """
     key = ["source", "target", "sender", "receiver"]
-    placed = edges.join(prompts.select("prompt", "scenario"), on="prompt")
-    of_scenarios = placed.group_by(*key, "scenario").agg(pl.col("effect").mean())
-    effects = of_scenarios.group_by(key).agg(pl.col("effect").mean())
+    # Orders are kept: a mean over scenarios in another order differs in its last bit.
+    placed = edges.join(prompts.select("prompt", "scenario"), on="prompt", maintain_order="left")
+    of_scenarios = placed.group_by(*key, "scenario", maintain_order=True).agg(
+        pl.col("effect").mean()
+    )
+    effects = of_scenarios.group_by(key, maintain_order=True).agg(pl.col("effect").mean())
     found = chosen
     for name, (source, target) in {
         "effect_a_to_b": ("agent_a", "agent_b"),

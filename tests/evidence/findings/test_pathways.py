@@ -93,6 +93,12 @@ def test_too_few_pathways_have_no_order() -> None:
     row = claim(tables(related=1.0, n=5))
     assert row["verdict"] == "not identified by this design"
     assert "5 pathways have no order to speak of" in str(row["reason"])
+    made = tables(related=1.0, n=5)
+    claims = make_claims(made, draws=199)
+    found = explain_claim(made, claims, judge_gates(made), "pathways:game:utilitarian")
+    assert claims.filter(id="pathways:game:utilitarian")["estimate"].to_list() == [None]
+    assert found.recomputed is None  # nor does the query state what the claim does not
+    assert found.agrees
 
 
 def test_effects_below_numerical_noise_are_none() -> None:

@@ -235,5 +235,8 @@ def _query(each: Followed) -> str:
         f"SELECT x.unit, {rank('change')}, {rank('value')} FROM unit_means AS x "
         "CROSS JOIN unit_means AS y GROUP BY x.unit"
     )
-    last = f"SELECT CORR(change_rank, value_rank) AS estimate FROM ({ranks}) AS ranks"
+    last = (
+        f"SELECT CASE WHEN COUNT(*) >= {MIN_THINGS} THEN CORR(change_rank, value_rank) END "
+        f"AS estimate FROM ({ranks}) AS ranks"
+    )
     return layered(rows, means, last)

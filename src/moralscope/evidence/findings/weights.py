@@ -235,7 +235,7 @@ def _profiles(
     effects: list[dict[int, float]] = []
     for agent, (source, target, positions, write) in sweeps:
         own = linear.filter(pl.col("agent") == agent)
-        sums = own.group_by("layer").agg((pl.col("norm") ** 2).sum().sqrt())
+        sums = own.group_by("layer", maintain_order=True).agg((pl.col("norm") ** 2).sum().sqrt())
         norms.append(dict(sums.iter_rows()))
         sites = (
             patching.filter(
@@ -244,10 +244,11 @@ def _profiles(
                 & (pl.col("positions") == positions)
                 & (pl.col("write") == write)
             )
-            .group_by("layer", "site")
+            .group_by("layer", "site", maintain_order=True)
             .agg(pl.col("effect").mean())
         )
-        effects.append(dict(sites.group_by("layer").agg(pl.col("effect").abs().sum()).iter_rows()))
+        sums = sites.group_by("layer", maintain_order=True).agg(pl.col("effect").abs().sum())
+        effects.append(dict(sums.iter_rows()))
     common = set(norms[0]).intersection(*norms[1:], *effects)
     layers = sorted(common)
     both = (np.array([[of[at] for at in layers] for of in each]) for each in (norms, effects))

@@ -101,14 +101,18 @@ def _overlap(
 ) -> Overlap:
     rows = _of_pairs(table, pairs).filter((pl.col("side") == side) & (pl.col("k") == k))
     above = rows.with_columns(above=pl.col("overlap") > pl.col("null_high") + _ROUNDING)
-    counts = above.group_by("agent_a", "agent_b").agg(pl.len(), pl.col("above").sum())
+    counts = above.group_by("agent_a", "agent_b", maintain_order=True).agg(
+        pl.len(), pl.col("above").sum()
+    )
     p = [
         float(special.bdtrc(hits - 1, layers, TAIL)) if hits else 1.0
         for layers, hits in counts.select("len", "above").iter_rows()
     ]
     several = 1.0 + (len(p) > 1)
-    # Layers count alike, whichever pairs they were changed in.
-    means = rows.group_by("layer", "module").agg(pl.col("overlap", "expected").mean())
+    # Layers count alike, whichever pairs they were changed in; one order, one last bit of the mean.
+    means = rows.group_by("layer", "module", maintain_order=True).agg(
+        pl.col("overlap", "expected").mean()
+    )
     return Overlap(
         name=name,
         side=side,
