@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 from transformers.models.llama.modeling_llama import LlamaDecoderLayer
 
+from moralscope.core.errors import ModelError
 from moralscope.core.progress import ProgressEvent
 from moralscope.core.stage import StageCache
 from moralscope.studies import Study, estimate_study, make_plan, run_study
@@ -101,3 +102,19 @@ def test_more_work_is_estimated_as_more(study_of: StudyOf, cache: Path, tmp_path
     assert work(training={"steps": 20})[0] > usual[0] + 10
     assert work(training={"lora": {"rank": 64}})[1] > usual[1]
     assert work(mechanisms={"scenarios": 8})[0] > usual[0]
+
+
+def test_a_study_for_a_device_of_another_machine_is_costed_all_the_same(
+    study_of: StudyOf, tmp_path: Path
+) -> None:
+    here = estimate_study(study_of(), tmp_path / "run")
+    there = estimate_study(study_of(device="cuda:7"), tmp_path / "run")
+    assert here.assumed is None
+    assert there.assumed == ("cuda:7", 2e13)
+    assert there.forwards == here.forwards
+    assert there.seconds > 0.0
+
+
+def test_a_device_that_no_machine_has_is_refused(study_of: StudyOf, tmp_path: Path) -> None:
+    with pytest.raises(ModelError, match="Nothing can be computed on the device 'cdua'"):
+        estimate_study(study_of(device="cdua"), tmp_path / "run")

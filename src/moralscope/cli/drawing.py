@@ -87,6 +87,13 @@ def draw_estimate(console: Console, estimate: Estimate) -> None:
         f"about {duration(estimate.seconds)}",
         f"{size(estimate.disk_bytes)} of disk",
     )
+    if estimate.assumed is not None:
+        device, rate = estimate.assumed
+        say(
+            console,
+            f"This machine has no {device}: times are for {rate / 1e12:.0f} TFLOP/s in float32, as "
+            "data-centre GPUs have.",
+        )
     say(console, f"To compute: {counted(waiting, 'stage')}, {', '.join(figures)}.")
 
 

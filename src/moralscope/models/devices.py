@@ -32,6 +32,23 @@ def require_device(name: str) -> str:
     return name
 
 
+def is_here(name: str) -> bool:
+    """Whether this machine has a device; False for a device that only another one has.
+
+    Raises:
+        ModelError: torch knows no such device at all.
+    """
+    try:
+        torch.device(name)
+    except RuntimeError:
+        require_device(name)
+    try:
+        require_device(name)
+    except ModelError:
+        return False
+    return True
+
+
 def _present() -> list[str]:
     """Devices that this machine has, by the names that torch gives them."""
     found = ["cpu"]

@@ -19,6 +19,7 @@ from pathlib import Path
 import torch
 
 from moralscope.core.stage import StageCache, cache_folder
+from moralscope.models.devices import is_here
 from moralscope.models.rendering import encode_all
 from moralscope.studies.estimating.controls import replica_work
 from moralscope.studies.estimating.evaluation import questioning_work
@@ -30,6 +31,9 @@ from moralscope.studies.study import Study, models_of, training_config
 from moralscope.training.batches import draw_batch, make_cells, training_game, training_prompts
 
 _EFFICIENCY = 0.5
+_ELSEWHERE = 2e13
+"""Float32 operations a second of a device that this machine lacks: a data-centre GPU's."""
+
 _BACKWARD = 3.0
 _NARROW_SPEEDUP = 1.5
 
@@ -55,9 +59,16 @@ class StageEstimate:
 
 @dataclass(frozen=True)
 class Estimate:
-    """What a study would take."""
+    """What a study would take.
+
+    Attributes:
+        stages: each of them.
+        assumed: where times rest on a rate that was not measured here: the device, and the
+            operations a second that it is taken for.
+    """
 
     stages: tuple[StageEstimate, ...]
+    assumed: tuple[str, float] | None = None
 
     @property
     def forwards(self) -> int:
@@ -83,21 +94,24 @@ def estimate_study(study: Study, out: Path) -> Estimate:
         out: where; the size of a run does not depend on it.
 
     Raises:
-        MoralscopeError: as ``run_study`` would, for anything wrong with the study itself.
+        MoralscopeError: as ``run_study`` would, for anything wrong with the study itself. A device
+            that only another machine has is not wrong: times then rest on an assumed rate.
     """
     del out
-    plan = make_plan(study)
+    plan = make_plan(study, elsewhere=True)
     work = _works(plan, StageCache(cache_folder()))
     if not any(work.values()):
         return Estimate(tuple(StageEstimate(n, True, 0, 0.0, 0) for n in work))
-    rate = _matrix_rate(study.device) * _EFFICIENCY
+    measured = _matrix_rate(study.device) if is_here(study.device) else None
+    rate = (measured or _ELSEWHERE) * _EFFICIENCY
     return Estimate(
         tuple(
             StageEstimate(name, True, 0, 0.0, 0)
             if w is None
             else StageEstimate(name, False, w.forwards, w.operations / rate, w.disk_bytes)
             for name, w in work.items()
-        )
+        ),
+        None if measured else (study.device, _ELSEWHERE),
     )
 
 
