@@ -212,6 +212,7 @@ def test_figures_are_placed_by_word_name_and_table() -> None:
     assert topic_of_figure("wiring_map", ()) == "wiring"
     assert topic_of_figure("strange", ("regret",)) == "behaviour"
     assert topic_of_figure("strange", ()) == "further"
+    assert topic_of_table("edges") == "wiring"  # no page on circuits where none were sought
     assert topic_of_figure("strange", ("agents",)) == "further"
     slugs = {topic.slug for topic in TOPICS}
     assert {topic for name in SCHEMAS if (topic := topic_of_table(name))} <= slugs

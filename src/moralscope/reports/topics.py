@@ -141,8 +141,9 @@ _TABLES: dict[str, str] = {
     **dict.fromkeys(schemas_inside.SCHEMAS, "patching"),
     **dict.fromkeys(("lens", "lens_controls", "stabilisation", "stabilisation_summary"), "lens"),
     **dict.fromkeys(("attribution", "completeness"), "attribution"),
+    "edges": "wiring",  # whoever patches paths asks what components tell each other
     **dict.fromkeys(
-        ("edges", "circuits", "circuit_curves", "circuit_stability", "localisation"), "circuits"
+        ("circuits", "circuit_curves", "circuit_stability", "localisation"), "circuits"
     ),
     **dict.fromkeys(
         (
@@ -165,10 +166,10 @@ _CLAIMS = {
     ),
     **dict.fromkeys(("patching", "flips", "asymmetry", "carries", "label"), "patching"),
     **dict.fromkeys(("attribution", "sites", "change_sites"), "attribution"),
-    **dict.fromkeys(("circuit", "circuits", "edges"), "circuits"),
+    **dict.fromkeys(("circuit", "circuits"), "circuits"),
     **dict.fromkeys(("attention", "uses"), "attention"),
     **dict.fromkeys(
-        ("wiring", "pathways", "correlations", "hub", "norms", "interactions"), "wiring"
+        ("wiring", "pathways", "correlations", "hub", "norms", "interactions", "edges"), "wiring"
     ),
     **dict.fromkeys(
         ("weights", "update", "moved", "overlap", "writes", "reads"), "weights"
