@@ -165,7 +165,7 @@ def test_representations_change_from_the_layer_of_the_head_on(planted: Done, bar
 
 
 def test_the_difference_passes_through_one_direction(planted: Done) -> None:
-    assert "after layer 1, 1 direction" in planted.statement("subspace:agents:game-0:agent")
+    assert "after layer 1, 1 direction reaches" in planted.statement("subspace:agents:game-0:agent")
 
 
 def test_the_cascade_places_every_level(planted: Done, bare: Done) -> None:

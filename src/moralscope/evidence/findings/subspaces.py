@@ -152,7 +152,7 @@ def _finding(
         )  # fmt: skip
     figures = (
         f"after layer {best.layer}, {best.dimension} direction{'s' * (best.dimension > 1)} "
-        f"reach {best.share:.0%} of what exchanging the whole stream does, on "
+        f"reach{'es' * (best.dimension == 1)} {best.share:.0%} of what exchanging the whole stream does, on "
         f"{len(best.values)} scenarios that were not searched, where {_WORDS[best.control]} "
         f"{best.theirs:.0%} ({signed(best.share - best.theirs)}; among {best.looked} layers and "
         f"dimensions, adjusted {probability(p)})"
