@@ -152,10 +152,10 @@ def _finding(
         )  # fmt: skip
     figures = (
         f"after layer {best.layer}, {best.dimension} direction{'s' * (best.dimension > 1)} "
-        f"reach{'es' * (best.dimension == 1)} {best.share:.0%} of what exchanging the whole stream does, on "
-        f"{len(best.values)} scenarios that were not searched, where {_WORDS[best.control]} "
-        f"{best.theirs:.0%} ({signed(best.share - best.theirs)}; among {best.looked} layers and "
-        f"dimensions, adjusted {probability(p)})"
+        f"reach{'es' * (best.dimension == 1)} {best.share:.0%} of what exchanging the whole "
+        f"stream does, on {len(best.values)} scenarios that were not searched, where "
+        f"{_WORDS[best.control]} {best.theirs:.0%} ({signed(best.share - best.theirs)}; "
+        f"among {best.looked} layers and dimensions, adjusted {probability(p)})"
     )
     return Finding(
         id=name,
