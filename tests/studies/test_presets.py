@@ -44,7 +44,7 @@ def test_the_file_wins_over_its_preset_key_by_key(file: Path) -> None:
     config = training_config(study, "game")
     assert config is not None
     assert (config.lora.rank, config.lora.alpha, config.steps) == (8, 32.0, 3)
-    assert config.prompts_per_step == 20
+    assert config.prompts_per_step == 16
 
 
 def test_a_resolved_study_is_itself(file: Path, tmp_path: Path) -> None:

@@ -26,7 +26,7 @@ _PAPER: dict[str, object] = {
     "max_nodes": 8192,
     "training": {
         "steps": 200,
-        "prompts_per_step": 20,
+        "prompts_per_step": 16,
         "compute_dtype": "bfloat16",
         "lora": {"rank": 64, "alpha": 32.0},
     },
