@@ -142,7 +142,7 @@ def matrix_panels(
     framed: pl.DataFrame | None = None,
 ) -> alt.FacetChart:
     """A square per panel, every cell coloured from -1 to 1, some of them framed."""
-    side = max(180, min(330, 14 * len(order)))
+    side = max(250, min(330, 14 * len(order)))  # the axis title fits under one panel
     step = max(1, -(-len(order) // _LABELS))
     axis = alt.Axis(values=list(order[::step]), ticks=False, domain=False, labelFontSize=9)
     scale = alt.Scale(domain=list(order))
