@@ -15,8 +15,8 @@ from moralscope.cli.main import main
 from moralscope.core.tables import from_rows, read_table, write_table
 from moralscope.models.libraries import transformers
 from moralscope.studies import Study
-from moralscope.studies.compose import compose_evaluation
 from moralscope.studies.choices.evaluation import PARTS
+from moralscope.studies.compose import compose_evaluation
 from moralscope.studies.plan import make_plan
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "models"))
