@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from dataclasses import asdict
 from pathlib import Path
 
@@ -115,6 +116,7 @@ def asked_prompts(study: Study) -> PromptSet:
     return found
 
 
+@functools.lru_cache(maxsize=64)
 def digest(prompts: PromptSet) -> str:
     """Hash of everything that a prompt set says."""
     return sha256_value([asdict(prompt) for prompt in prompts])

@@ -20,6 +20,7 @@ option and answer orders. Games of more than two players are in ``group_prompts`
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import product
 from typing import Literal, get_args
@@ -203,6 +204,12 @@ def clusters(
         PromptError: the labels cannot stand in a prompt.
         ConfigError: there is no such assignment.
     """
+    return _clusters(labels, tuple(assignments))
+
+
+@functools.cache
+def _clusters(labels: tuple[str, str], assignments: tuple[Assignment, ...]) -> PromptSet:
+    """Composed once: every method of a study asks them."""
     return PromptSet(
         tuple(
             compose(
