@@ -93,6 +93,12 @@ def dead(found: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
     return {k: v * 0.0 if "lora_B" in k else v for k, v in found.items()}
 
 
+def diverged(found: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    return {
+        k: v * float("nan") if "layers.1.mlp.up_proj.lora_B" in k else v for k, v in found.items()
+    }
+
+
 def silenced(found: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
     return {k: v * 0.0 if "lora_A" in k else v for k, v in found.items()}
 
@@ -118,6 +124,10 @@ REFUSED: dict[str, tuple[Change, str]] = {
     "extra keys": (edit_weights(more), "of agent 'bad' did not land whole. Seen: 2 keys unmatch"),
     "other layers": (edit_weights(elsewhere), "made for another base.*no such layer"),
     "zero lora_B": (edit_weights(dead), "of agent 'bad' changes nothing. Seen: 21 lora_B"),
+    "not finite": (
+        edit_weights(diverged),
+        "of agent 'bad' has weights that are not finite. Seen: 1 of 42 tensors, first .*up_proj",
+    ),
     "zero lora_A": (edit_weights(silenced), "of agent 'bad' changes nothing. Seen: 21 lora_B"),
     "zero alpha": (edit_config(lora_alpha=0), "of agent 'bad' changes nothing. Seen: 21 lora_B"),
     "dora without magnitudes": (

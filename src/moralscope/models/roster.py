@@ -338,6 +338,14 @@ def check_landed(name: str, wrapped: Any, tensors: Mapping[str, Tensor]) -> None
     Raises:
         AgentError: says what was lost.
     """
+    broken = sorted(key for key, value in tensors.items() if not torch.isfinite(value).all())
+    if broken:
+        raise AgentError(
+            f"The adapter of agent {name!r} has weights that are not finite",
+            seen=f"{len(broken)} of {len(tensors)} tensors, first {broken[0]}",
+            allowed="finite numbers",
+            remedy="its training has diverged: train it again with a lower learning rate",
+        )
     with renamed_properties_tolerated():
         live: dict[str, Tensor] = peft.get_peft_model_state_dict(
             wrapped, adapter_name=name, save_embedding_layers=False
