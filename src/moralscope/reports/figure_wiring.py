@@ -98,6 +98,7 @@ def wiring_changes(run: Run, colours: dict[str, str]) -> Figure | Absent:
         ["panel", "measure", "site_a", "site_b"], keep="first", maintain_order=True
     )
     order = in_depth(table)
+    cells = two_triangles(kept, "difference")
     surviving = two_triangles(kept.filter("survives"), "difference")
     more = f" Of {len(every)} comparisons the first {len(shown)} are drawn."
     return Figure(
@@ -112,10 +113,19 @@ def wiring_changes(run: Run, colours: dict[str, str]) -> Figure | Absent:
         does_not_show="Colour without a frame is what chance gives as well: with hundreds of "
         "pairs and few scenarios, large differences are bound to occur.",
         chart=matrix_panels(
-            two_triangles(kept, "difference"), shown, order, "Difference", surviving
+            cells, shown, order, "Difference", surviving, reach=max(_LEAST, _largest(cells))
         ),
         tables=("interaction_changes", "interaction_networks"),
     )
+
+
+_LEAST = 0.05
+"""Differences of correlation that are coloured in full at least: smaller ones look like none."""
+
+
+def _largest(cells: pl.DataFrame) -> float:
+    """The largest difference, without the one cell in a hundred that is larger still."""
+    return float(str(cells.get_column("value").abs().quantile(0.99) or 0.0))
 
 
 def in_depth(table: pl.DataFrame) -> list[str]:
@@ -140,8 +150,10 @@ def matrix_panels(
     order: Sequence[str],
     title: str,
     framed: pl.DataFrame | None = None,
+    *,
+    reach: float = 1.0,
 ) -> alt.FacetChart:
-    """A square per panel, every cell coloured from -1 to 1, some of them framed."""
+    """A square per panel, every cell coloured from -reach to reach, some of them framed."""
     side = max(250, min(330, 14 * len(order)))  # the axis title fits under one panel
     step = max(1, -(-len(order) // _LABELS))
     axis = alt.Axis(values=list(order[::step]), ticks=False, domain=False, labelFontSize=9)
@@ -156,7 +168,7 @@ def matrix_panels(
         y=alt.Y("y:N", scale=scale, sort=list(order), title=None, axis=axis),
     )
     layers = alt.layer(
-        base.mark_rect().encode(color=signed_colour("value", 1.0, title)),
+        base.mark_rect().encode(color=signed_colour("value", reach, title)),
         base.transform_filter(alt.datum.framed).mark_rect(
             filled=False, stroke=INK, strokeWidth=1.6
         ),
