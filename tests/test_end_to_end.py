@@ -211,7 +211,7 @@ def test_the_same_command_again_computes_nothing(
     run: Run, capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
     assert main(["run", str(run.study), "--out", str(tmp_path / "again")]) == 0
-    assert "13 stages, 13 of them cached" in capsys.readouterr().out
+    assert "14 stages, 14 of them cached" in capsys.readouterr().out
     for path in (run.out / "tables").iterdir():
         assert (tmp_path / "again" / "tables" / path.name).read_bytes() == path.read_bytes()
 

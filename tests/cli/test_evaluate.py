@@ -156,8 +156,8 @@ def test_the_published_protocol_alone(evaluated: Evaluated, tiny_folder: Path) -
     study = compose((str(evaluated.adapter),), base=str(tiny_folder), protocol="paper")
     assert study.evaluation.parts == ("paper",)
     assert {task.stage.name for task in make_plan(study)} == {
-        "prompts", "replicate-base", "agents", "decide-base", "decide-tuned", "behaviour",
-        "evaluation", "evidence",
+        "prompts", "replicate-base", "agents", "comparisons", "decide-base", "decide-tuned",
+        "behaviour", "evaluation", "evidence",
     }  # fmt: skip
 
 

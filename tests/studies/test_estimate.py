@@ -105,8 +105,9 @@ def test_more_work_is_estimated_as_more(study_of: StudyOf, cache: Path, tmp_path
 
 
 def test_a_study_for_a_device_of_another_machine_is_costed_all_the_same(
-    study_of: StudyOf, tmp_path: Path
+    study_of: StudyOf, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setenv("MORALSCOPE_CACHE", str(tmp_path / "cache"))
     here = estimate_study(study_of(), tmp_path / "run")
     there = estimate_study(study_of(device="cuda:7"), tmp_path / "run")
     assert here.assumed is None

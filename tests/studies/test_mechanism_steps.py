@@ -111,7 +111,8 @@ def test_every_table_is_there_and_follows_its_schema(whole: Whole) -> None:
         "lens_controls", "stabilisation", "stabilisation_summary",
         "attribution", "completeness", "patching", "directions", "approximations", "agreement",
         "edges", "circuits", "circuit_curves", "circuit_stability", "localisation", "controls",
-        "replicas", "control_patches", "control_results", "gates", "design", "claims",
+        "replicas", "control_patches", "control_results", "gates", "design", "claims", "cascade",
+        "questions",
     } <= set(SCHEMAS)  # fmt: skip
     # Reading checks the schema; nothing went wrong in this training.
     assert all(whole.table(name).height > 0 for name in found - {"diagnostics"})
