@@ -20,7 +20,7 @@ StudyOf = Callable[..., Study]
 SEEDS = {"base": {}, "game": {"reward": "game", "seeds": 2}}
 MECHANISMS = {
     "scenarios": 4,
-    "methods": ["attribution", "attribution_change", "patching"],
+    "methods": ["attribution", "attribution_change", "patching", "interactions"],
     "pairs": [["game-0", "base"]],
 }
 
@@ -105,7 +105,7 @@ def test_states_of_a_training_are_agents(study_of: StudyOf, tmp_path: Path) -> N
 
 
 def test_parts_are_chosen_trained_and_compared(study_of: StudyOf, tmp_path: Path) -> None:
-    by = ["patching", "attribution", "random", "early", "late"]
+    by = ["patching", "attribution", "pathways", "random", "early", "late"]
     study = study_of(
         agents=SEEDS,
         mechanisms=MECHANISMS,
@@ -123,6 +123,15 @@ def test_parts_are_chosen_trained_and_compared(study_of: StudyOf, tmp_path: Path
         summed[name] = summed.get(name, 0.0) + mean
     best = max(summed, key=lambda name: abs(summed[name]))
     assert set(targets.filter(strategy="patching", rank=0)["site"]) == {best}
+    followed = tables["pathways"].filter(agent_a="base", agent_b="game-0")
+    ends: dict[str, float] = {}
+    for row in followed.iter_rows(named=True):
+        effect = max(abs(row["effect_a_to_b"] or 0.0), abs(row["effect_b_to_a"] or 0.0))
+        for end in (row["sender"], row["receiver"]):
+            ends[end] = max(ends.get(end, 0.0), effect)
+    first = set(targets.filter(strategy="pathways", rank=0)["site"])
+    assert len(first) == 1
+    assert ends[first.pop()] == max(ends.values())
     whole = kept.filter(strategy="all")
     assert whole["behaviour_kept"].to_list() == pytest.approx([1.0, 1.0])
     assert whole["chosen_here"].to_list() == [True, False]
@@ -148,6 +157,16 @@ def test_a_choice_needs_its_analysis(study_of: StudyOf) -> None:
         agents=SEEDS, mechanisms={"scenarios": 4, "methods": ["patching"]}, targeted={"of": "game"}
     )
     with pytest.raises(ConfigError, match="the study does not make the analysis"):
+        make_plan(study)
+
+
+def test_a_choice_by_attribution_needs_it_split(study_of: StudyOf) -> None:
+    study = study_of(
+        agents=SEEDS,
+        mechanisms={"scenarios": 4, "methods": ["attribution"]},
+        targeted={"of": "game", "by": ["attribution"]},
+    )
+    with pytest.raises(ConfigError, match="targeted.by without explain-game-0"):
         make_plan(study)
 
 

@@ -21,9 +21,6 @@ from moralscope.core.errors import ConfigError, nearest
 from moralscope.studies.choices.agents import AgentEntry, Derived
 
 Strategy = Literal["patching", "attribution", "pathways", "random", "early", "middle", "late"]
-STRATEGIES: tuple[Strategy, ...] = (
-    "patching", "attribution", "pathways", "random", "early", "middle", "late",
-)  # fmt: skip
 BANDS: tuple[Strategy, ...] = ("early", "middle", "late")
 
 Step = Annotated[int, Field(ge=1)]

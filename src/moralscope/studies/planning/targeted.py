@@ -23,14 +23,15 @@ def add_targets(plan: Planner) -> list[str]:
     if wanted is None:
         return []
     agent, base = chooser(study, wanted), base_name(study)
-    needed = {"patching": f"patch-{agent}>{base}", "attribution": f"explain-{agent}"}
+    needed = {
+        "patching": f"patch-{agent}>{base}",
+        "attribution": f"explain-{agent}",
+        "pathways": f"follow-{base}>{agent}",
+    }
     stages = [stage for by, stage in needed.items() if by in wanted.by]
-    if "pathways" in wanted.by:
-        stages += [name for name in plan.tasks if name.startswith("pathways")]
-        if not any(name.startswith("pathways") for name in stages):
-            stages.append("pathways")
     for stage in stages:
-        if stage not in plan.tasks:
+        unsplit = "attribution_change" not in study.mechanisms.methods
+        if stage not in plan.tasks or (stage == needed["attribution"] and unsplit):
             raise ConfigError(
                 "The parts to train cannot be chosen: the study does not make the analysis",
                 seen=f"targeted.by without {stage}",
