@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import polars as pl
 import pytest
 from pydantic import ValidationError
@@ -139,6 +140,14 @@ def test_parts_are_chosen_trained_and_compared(study_of: StudyOf, tmp_path: Path
     parts = kept.filter(pl.col("strategy") != "all")
     assert (parts["share"] < 1).all()
     assert parts["behaviour_kept"].is_not_null().all()
+    # The share by least squares through the origin, from the decisions alone.
+    clusters = tables["prompts"].filter(family="clusters").select("prompt")
+    odds = tables["decisions"].join(clusters, on="prompt").sort("prompt")
+    of = {n: odds.filter(agent=n)["log_odds"].to_numpy() for n in study.agents}
+    for row in kept.iter_rows(named=True):
+        moved, whole_way = (of[row[key]] - of["base"] for key in ("agent", "of"))
+        slope = np.linalg.lstsq(whole_way[:, None], moved, rcond=None)[0][0]
+        assert row["behaviour_kept"] == pytest.approx(slope, abs=1e-9)
     # What was trained is what was chosen: adapters stand beside those layers alone.
     for row in parts.iter_rows(named=True):
         sites = targets.filter(of=row["of"], strategy=row["strategy"], budget=row["budget"])[
