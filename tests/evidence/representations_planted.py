@@ -92,24 +92,42 @@ def twins(tables: synthetic.Tables, first: str, second: str) -> synthetic.Tables
 
 
 def searched(
-    tables: synthetic.Tables, *, reached: float, seed: int = 9, full: float = 1.0
+    tables: synthetic.Tables,
+    *,
+    reached: float,
+    seed: int = 9,
+    full: float = 1.0,
+    searches: int = 6,
+    luck: float = 0.0,
 ) -> synthetic.Tables:
-    """A search in one agent: after layer 1 two directions reach a share, elsewhere nothing does."""
+    """A search in one agent: after layer 1 two directions reach a share, elsewhere nothing does.
+
+    Args:
+        tables: with prompts.
+        reached: share of the effect that is reached there.
+        seed: of the noise.
+        full: size of the whole exchange, in nats.
+        searches: for arbitrary sides at that place; elsewhere one.
+        luck: standard deviation of what each search reaches of what it is asked, by chance.
+    """
     rng = np.random.default_rng(seed)
     rows: list[Row] = []
     asked = tables["prompts"].get_column("prompt").to_list()
-    for layer, k, (control, draws) in itertools.product(
-        (0, 1), (1, 2), {"none": 1, "arbitrary": 1, "random": 3}.items()
-    ):
-        for draw, (i, prompt) in itertools.product(range(draws), enumerate(asked)):
-            whole = full * (1.0 + 0.3 * np.sin(i))
-            wanted = whole * (-1.0 if control == "arbitrary" and i % 4 < 2 else 1.0)
-            share = reached if (layer, k, control) == (1, 2, "none") else 0.0
-            rows.append({
-                "what": "opponent_previous", "source": "game-0", "agent": "game-0",
-                "layer": layer, "dimension": k, "control": control, "draw": draw,
-                "prompt": prompt, "source_prompt": prompt,
-                "split": "test" if i % 2 else "train", "full_effect": whole, "wanted": wanted,
-                "effect": share * wanted + 0.1 * full * rng.standard_normal(),
-            })  # fmt: skip
+    for layer, k, control in itertools.product((0, 1), (1, 2), ("none", "arbitrary", "random")):
+        judged = (layer, k) == (1, 2)
+        draws = {"none": 1, "arbitrary": searches if judged else 1, "random": 3}[control]
+        for draw in range(draws):
+            signs = rng.choice([-1.0, 1.0], size=len(asked))
+            chance = 0.0 if control == "random" else luck * rng.standard_normal()
+            share = chance + (reached if judged and control == "none" else 0.0)
+            for i, prompt in enumerate(asked):
+                whole = full * (1.0 + 0.3 * np.sin(i))
+                wanted = whole * (signs[i] if control == "arbitrary" else 1.0)
+                rows.append({
+                    "what": "opponent_previous", "source": "game-0", "agent": "game-0",
+                    "layer": layer, "dimension": k, "control": control, "draw": draw,
+                    "prompt": prompt, "source_prompt": prompt,
+                    "split": "test" if i % 2 else "train", "full_effect": whole, "wanted": wanted,
+                    "effect": share * wanted + 0.1 * full * rng.standard_normal(),
+                })  # fmt: skip
     return {**tables, "subspace_effects": from_rows("subspace_effects", rows)}

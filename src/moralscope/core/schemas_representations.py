@@ -81,7 +81,7 @@ SCHEMAS: dict[str, tuple[str, str, str]] = {
         layer         | integer | count  | the stream after this decoder layer
         dimension     | integer | count  | of the subspace
         control       | text    | one of | none (found for this), arbitrary (found for sides drawn at random) or random (drawn)
-        draw          | integer | count  | which random subspace, from 0; 0 for the others
+        draw          | integer | count  | which random subspace, or which search for arbitrary sides, from 0; 0 for none
         prompt        | text    | name   | the agent's prompt
         source_prompt | text    | name   | the prompt of the projection
         split         | text    | one of | train (the subspace was found on it) or test

@@ -176,6 +176,7 @@ def compare_networks(
         setting.rng("wiring", inner.table, *agents),
         draws=min(setting.draws, swaps),
         threshold=THRESHOLD,
+        alpha=setting.alpha,
     )
     correlations = (correlation_matrix(first), correlation_matrix(second))
     return Network(agents, inner, tuple(sites), *correlations, swap)

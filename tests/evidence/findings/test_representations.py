@@ -16,6 +16,7 @@ from moralscope.core.tables import from_rows
 from moralscope.evidence.claims import judge_findings, make_claims, setting_of
 from moralscope.evidence.explaining import explain_claim
 from moralscope.evidence.findings.representations import representation_findings
+from moralscope.evidence.findings.subspaces import subspace_findings
 from moralscope.evidence.gates.judging import judge_gates
 
 Row = dict[str, object]
@@ -161,7 +162,7 @@ def test_other_scenarios_are_refused() -> None:
 def test_a_subspace_that_reaches_a_share_is_found_at_its_layer() -> None:
     row = claims(searched(study(FIVE, apart=1.0), reached=0.7))["subspace:opponent_previous:game-0"]
     assert row["verdict"] == SUPPORTED
-    assert "after layer 1, 2 directions reach 66% of what" in str(row["statement"])
+    assert "after layer 1, 2 directions reach 69% of what" in str(row["statement"])
     assert 0.5 < float(str(row["estimate"])) < 0.8
     assert row["n_units"] == 20
 
@@ -173,6 +174,37 @@ def test_a_subspace_without_a_plant_is_noise() -> None:
         assert row["verdict"] == NOISE, seed
 
 
+def test_what_searches_reach_by_luck_is_no_subspace() -> None:
+    """Every search reaches some share on new scenarios, true sides or arbitrary ones."""
+    base, found = study(FIVE, apart=1.0), 0
+    for seed in range(40):
+        tables = searched(base, reached=0.0, seed=1000 + seed, luck=0.15)
+        rows = list(subspace_findings(setting_of(tables, draws=199)))
+        found += sum(f.p_adjusted is not None and f.p_adjusted <= 0.05 for f in rows)
+    assert found <= 6  # binomial(40, .05): more than 6 in 0.3% of the cases
+
+
+def test_a_find_lies_beyond_the_luck_of_searches() -> None:
+    tables = searched(study(FIVE, apart=1.0), reached=0.9, searches=8, luck=0.1)
+    row = claims(tables)["subspace:opponent_previous:game-0"]
+    assert row["verdict"] == SUPPORTED
+    share = shares(tables["subspace_effects"])
+    m, s = np.mean(share["arbitrary"]), np.std(share["arbitrary"], ddof=1)
+    gap = share["none"][0] - m
+    assert row["p"] == pytest.approx(
+        max(stats.t.sf(gap / (s * np.sqrt(1 + 1 / 8)), 7), 1 / 1000), rel=1e-6
+    )
+    assert row["low"] < gap - stats.t.ppf(0.975, 7) * s * np.sqrt(1 + 1 / 8)
+
+
+def test_two_searches_for_arbitrary_sides_do_not_say_how_far_luck_goes() -> None:
+    tables = searched(study(FIVE, apart=1.0), reached=0.9, searches=2)
+    row = claims(tables)["subspace:opponent_previous:game-0"]
+    assert row["verdict"] == NOT_IDENTIFIED
+    assert "2 searches for arbitrary sides cannot say how far luck goes; set " in str(row["reason"])
+    assert "mechanisms.representations.arbitrary to 3 or more" in str(row["reason"])
+
+
 def test_where_the_whole_exchange_does_nothing_there_is_no_subspace() -> None:
     tables = searched(study(FIVE, apart=1.0), reached=0.7, full=1e-7)
     row = claims(tables)["subspace:opponent_previous:game-0"]
@@ -180,19 +212,22 @@ def test_where_the_whole_exchange_does_nothing_there_is_no_subspace() -> None:
     assert row["estimate"] is None
 
 
+def shares(effects: pl.DataFrame) -> dict[str, list[float]]:
+    """Share by control and draw at the judged place; all scenarios have equally many prompts."""
+    own = effects.filter(pl.col("layer") == 1, pl.col("dimension") == 2, split="test")
+    found: dict[str, list[float]] = {}
+    for control in ("none", "arbitrary", "random"):
+        for draw in range(own.filter(control=control)["draw"].n_unique()):
+            part = own.filter(control=control, draw=draw)
+            w, e = part["wanted"].to_numpy(), part["effect"].to_numpy()
+            found.setdefault(control, []).append(float((w @ e) / (w @ w)))
+    return found
+
+
 def test_the_estimate_of_a_subspace_is_a_difference_of_shares() -> None:
     tables = searched(study(FIVE, apart=1.0), reached=0.7)
     row = claims(tables)["subspace:opponent_previous:game-0"]
-    own = tables["subspace_effects"].filter(
-        (tables["subspace_effects"]["layer"] == 1)
-        & (tables["subspace_effects"]["dimension"] == 2)
-        & (tables["subspace_effects"]["split"] == "test")
-    )
-    share: dict[str, float] = {}
-    for (control,), part in own.group_by("control"):
-        e = part.group_by("prompt", maintain_order=True).agg(pl.col("effect", "wanted").mean())
-        w, x = e["wanted"].to_numpy(), e["effect"].to_numpy()
-        share[str(control)] = float((w * x).sum() / (w * w).sum())
+    share = {name: np.mean(of) for name, of in shares(tables["subspace_effects"]).items()}
     expected = share["none"] - max(share["arbitrary"], share["random"])
     assert row["estimate"] == pytest.approx(expected, abs=1e-10)
 

@@ -38,6 +38,9 @@ def estimate(tables: synthetic.Tables, query: object) -> float:
     return float(pl.SQLContext(dict(tables)).execute(str(query), eager=True)["estimate"][0])
 
 
+UPPER = np.triu_indices(8, 1)
+
+
 @pytest.fixture(scope="module")
 def changed() -> synthetic.Tables:
     """Utilitarian's site L0.h1 writes against the factor that all others write with."""
@@ -60,11 +63,48 @@ def test_a_planted_change_is_found_and_its_pair_named(changed: synthetic.Tables)
     assert claim["n_units"] == 20
 
 
-def test_the_changes_gather_at_the_planted_site(changed: synthetic.Tables) -> None:
-    hub = claims(changed)["hub:game:utilitarian"]
+def test_the_changes_gather_at_the_planted_site() -> None:
+    many = inner_planted.tables(
+        flipped=("utilitarian",), hub=True, noise=0.8, scenarios=30,
+        agents=("game", "utilitarian"), sites=[f"L{i // 4}.h{i % 4}" for i in range(24)],
+    )  # fmt: skip
+    hub = claims(many)["hub:game:utilitarian"]
     assert hub["verdict"] == "supported"
+    assert "L0.h1 is part of 23 of the 23 pairs that stand among all 276" in str(hub["statement"])
+    assert hub["estimate"] == 23.0
+
+
+def test_pairs_of_few_sites_gather_without_a_hub(changed: synthetic.Tables) -> None:
+    """Among 8 sites the 7 largest differences of mere noise often share one site."""
+    hub = claims(changed)["hub:game:utilitarian"]
     assert "L0.h1 is part of 7 of the 7 pairs that stand among all 28" in str(hub["statement"])
     assert hub["estimate"] == 7.0
+    assert hub["verdict"] == "not distinguishable from noise"
+
+
+def test_pairs_placed_as_noise_places_them_are_no_hub(changed: synthetic.Tables) -> None:
+    """The share of noise networks that gather as much, from jackknife influences one by one."""
+    setting = setting_of(changed, draws=999)
+    (found,) = [e for e in wired.compare_all(setting) if e.agents == ("game", "utilitarian")]
+    network = found.network
+    assert network is not None
+    first, second = (network.inner.columns(agent, network.sites) for agent in network.agents)
+    clusters = np.array(network.inner.clusters)
+    names = sorted(set(clusters.tolist()))
+    without = np.array([
+        np.arctanh(np.corrcoef(first[clusters != c].T)[UPPER])
+        - np.arctanh(np.corrcoef(second[clusters != c].T)[UPPER])
+        for c in names
+    ])  # fmt: skip
+    influence = without.mean(axis=0) - without
+    rng, reached, draws = np.random.default_rng(5), 0, 4_000
+    for _ in range(draws):
+        drawn = np.abs(rng.choice([-1.0, 1.0], len(names)) @ influence)
+        ends = np.array(UPPER)[:, np.argsort(drawn)[-7:]]
+        reached += int(np.bincount(ends.ravel()).max() >= 7)
+    gathered = network.swap.gathered
+    assert gathered is not None
+    assert gathered.p == pytest.approx(reached / draws, abs=0.045)
 
 
 def test_the_count_is_that_of_correlations_computed_one_by_one(changed: synthetic.Tables) -> None:

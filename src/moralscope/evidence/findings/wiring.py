@@ -9,9 +9,9 @@ ones: p is twice the smaller of both. A pair of sites is named only where it sta
 (max-T), the differences return from one half of the scenarios to the other, and its sign holds
 whichever scenario is left out.
 
-*hub*: do the pairs that stand gather at one site, more than as many placed at random would? A site
-that is noisy in one agent shares its noise among all its pairs, but pairs that stand by chance are
-rare together, so p is that of the placing, and no smaller than that of the network.
+*hub*: do the pairs that stand gather at one site, more than as many placed at random would, and
+more than as many of the largest of mere noise do? Pairs that share a site vary together, so that
+the largest changes gather without any hub. p is the largest of both and of the network's.
 
 Two training seeds of one reward are compared in the same way; what differs there is not the reward,
 and the sentence says so.
@@ -222,7 +222,9 @@ def _hub(setting: Setting, each: Compared, network: Network, network_p: float) -
     rng = setting.rng("hub", inner.table, *agents)
     hub = hub_degree(standing.astype(np.float64), rng, min(setting.draws, SWAPS))
     site, pairs = network.sites[hub.site], int(standing.sum()) // 2
-    adjusted = max(min(1.0, hub.p * tests), network_p)
+    gathered = network.swap.gathered
+    p = 1.0 if gathered is None else max(hub.p, gathered.p)
+    adjusted = max(min(1.0, p * tests), network_p)
     figures = (
         f"{site} is part of {hub.degree} of the {pairs} pairs that stand among all "
         f"{network.swap.pairs} ({probability(adjusted)})"
@@ -245,11 +247,12 @@ def _hub(setting: Setting, each: Compared, network: Network, network_p: float) -
         interval=None,
         unit="pairs of sites",
         n=inner.scenarios,
-        test="largest number of standing pairs at one site against as many placed at random, and "
-        "the test of the network; the larger p",
+        test="largest number of standing pairs at one site against as many placed at random, "
+        "as many of the largest of mere noise (wild bootstrap over scenarios), and the test of the "
+        "network; the largest p",
         query=changed_at(inner.source, agents, network.sites, site, threshold),
         consulted=consult_inner(setting, inner, agents),
-        p=max(hub.p, network.p or 0.0),
+        p=max(p, network.p or 0.0),
         p_adjusted=adjusted,
         p_floor=min(1.0, 2.0 * network.swap.floor),
         level=setting.alpha / max(1, tests),

@@ -15,16 +15,19 @@ any set of clusters (scenarios), all prompts of a cluster together. With D^b fro
 All 2^(G-1) swaps up to 14 clusters (10 above 64 sites), else random ones. Level and spread of a
 site may differ between agents without the wiring being different; both are taken out.
 
-A hub is a site that many changed pairs share. Whether its degree is large is asked twice: against
-label swaps (``LabelSwap.hub``: is there so large a hub without any difference?), and against
-random networks with as many edges (``hub_degree``: do the changes gather at one site?). Noise in
-one site makes a hub under the second null alone, so a named hub needs both.
+A hub is a site that many changed pairs share. Whether its degree is large is asked three times.
+Against label swaps (``LabelSwap.hub``: is there so large a hub without any difference?). Against
+random networks with as many edges (``hub_degree``: do the changes gather at one site?), which takes
+pairs to be independent; differences of pairs that share a site are not, so that the largest ones
+gather without any hub. And against the m largest of mere noise, where m pairs stand
+(``LabelSwap.gathered``): differences drawn with the covariances that pairs have by sampling, so
+that what pairs of one site have in common is kept. A named hub needs the last two.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -81,6 +84,8 @@ class LabelSwap:
         clusters: G, the units that are swapped.
         hub: the site with most pairs above the threshold, against label swaps; None where
             undefined.
+        gathered: the site with most of the pairs that stand, against as many of the largest of
+            mere noise; None where undefined or where none stands.
     """
 
     difference: Array
@@ -94,6 +99,7 @@ class LabelSwap:
     pairs: int
     clusters: int
     hub: Hub | None
+    gathered: Hub | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,6 +120,7 @@ def label_swap(
     *,
     draws: int = 999,
     threshold: float = THRESHOLD,
+    alpha: float = 0.05,
     max_undefined: float = UNDEFINED_RESAMPLES,
 ) -> LabelSwap:
     """Do the correlations between sites differ between two agents?
@@ -125,6 +132,7 @@ def label_swap(
         rng: draws swaps where there are too many, and halves of the clusters.
         draws: how many swaps.
         threshold: difference of Fisher z above which a pair counts as changed.
+        alpha: a pair stands where its corrected p lies below.
         max_undefined: without p values if more than this share of the swaps has a pair without
             correlation; fewer count as though they were as extreme as any.
 
@@ -140,7 +148,8 @@ def label_swap(
     # Swapping a cluster's labels is flipping its sign; the first pattern is the observed one.
     few = len(wiring.rows) << EXACT_UNITS <= _MOST_EXACT
     flips = sign_flips(len(names), rng, draws, EXACT_UNITS if few else _FEW_UNITS)
-    null = _null(wiring, (1.0 - flips.signs.T) / 2.0, math.tanh(threshold))
+    moved = (1.0 - flips.signs.T) / 2.0
+    null = _null(wiring, moved, math.tanh(threshold))
     whole = np.ones((len(names), 1))
     seen = agent_contrast(wiring, whole)[:, 0]
     changed = np.abs(seen) > math.tanh(threshold)
@@ -159,6 +168,7 @@ def label_swap(
         pairs=len(wiring.rows),
         clusters=len(names),
         hub=_hub(wiring, changed, null.degrees, flips.floor) if tested else None,
+        gathered=_gathered(wiring, p < alpha, flips.signs) if tested else None,
     )
 
 
@@ -173,11 +183,7 @@ def _null(wiring: Wiring, moved: Array, threshold: float) -> _Null:
     largest: list[Array] = []
     counts: list[Array] = []
     most: list[Array] = []
-    step = max(1, _CHUNK // max(1, len(wiring.rows)))
-    for start in range(0, moved.shape[1], step):
-        other = moved[:, start : start + step]
-        own = 1.0 - other
-        drawn = np.abs(contrast(correlations(wiring, own, other), correlations(wiring, other, own)))
+    for drawn in _swapped(wiring, moved):
         top = drawn.max(axis=0, initial=0.0)
         whole = np.isfinite(top)  # a maximum with NaN among its values is NaN
         changed = drawn > threshold
@@ -191,6 +197,15 @@ def _null(wiring: Wiring, moved: Array, threshold: float) -> _Null:
     )
 
 
+def _swapped(wiring: Wiring, moved: Array) -> Iterator[Array]:
+    """|D^b| of every swap, ``(pairs, some swaps)`` at a time."""
+    step = max(1, _CHUNK // max(1, len(wiring.rows)))
+    for start in range(0, moved.shape[1], step):
+        other = moved[:, start : start + step]
+        own = 1.0 - other
+        yield np.abs(contrast(correlations(wiring, own, other), correlations(wiring, other, own)))
+
+
 def _share_reaching(null: Array, seen: Array) -> Array:
     below = np.asarray(np.searchsorted(np.sort(null), seen * _TIE), dtype=np.float64)
     return (len(null) - below) / len(null)
@@ -200,6 +215,41 @@ def _hub(wiring: Wiring, changed: Flags, null: Array, floor: float) -> Hub:
     of_site = degrees(changed[None, :], wiring.rows, wiring.columns, wiring.sites)[0]
     site = int(of_site.argmax())
     return Hub(site, int(of_site[site]), float((null >= of_site[site]).mean()), floor)
+
+
+def _gathered(wiring: Wiring, standing: Flags, signs: Array) -> Hub | None:
+    """The largest degree of the pairs that stand against as many of the largest of mere noise.
+
+    Args:
+        wiring: of both agents.
+        standing: (pairs,) which stand.
+        signs: (draws, G) of the clusters, the first of which is left out: it is all ones.
+    """
+    count = int(standing.sum())
+    drawn = _noise(wiring, signs[1:])
+    if count == 0 or not np.isfinite(drawn).all():
+        return None
+    largest = np.argpartition(np.abs(drawn), -count, axis=0)[-count:]
+    edges = np.zeros(drawn.shape, dtype=np.bool_)
+    np.put_along_axis(edges, largest, values=True, axis=0)
+    most = degrees(edges.T, wiring.rows, wiring.columns, wiring.sites).max(axis=1)
+    of_site = degrees(standing[None, :], wiring.rows, wiring.columns, wiring.sites)[0]
+    site, floor = int(of_site.argmax()), 1.0 / len(signs)
+    p = (1.0 + float((most >= of_site[site]).sum())) / len(signs)
+    return Hub(site, int(of_site[site]), p, floor)
+
+
+def _noise(wiring: Wiring, signs: Array) -> Array:
+    """Differences without any difference, (pairs, draws): jackknife influences with random signs.
+
+    The influence of cluster c is ``(G - 1) (mean over c of D_(-c) - D_(-c))``, with D_(-c) the
+    difference without c; its signed sum has the covariances over pairs that D has by sampling (the
+    wild bootstrap: Wu 1986), whatever D is.
+    """
+    without = np.arctanh(agent_contrast(wiring, 1.0 - np.eye(wiring.clusters)))
+    influence = without.mean(axis=1, keepdims=True) - without
+    found: Array = influence @ signs.T
+    return found
 
 
 def _reliability(wiring: Wiring, first: Flags, max_undefined: float) -> float | None:

@@ -247,7 +247,8 @@ def subspace_tables(
                     **at, "draw": draw, "prompt": readings.prompts[i],
                     "source_prompt": readings.source_prompts[i],
                     "split": "train" if one.train[i] else "test",
-                    "full_effect": float(one.full[i]), "wanted": float(one.wanted[control][i]),
+                    "full_effect": float(one.full[i]),
+                    "wanted": float(one.wanted[control, draw][i]),
                     "effect": float(values[i]),
                 }
                 for i in range(len(values))
@@ -263,16 +264,19 @@ def _share(
     found: Found, units: Sequence[str], k: int, control: Control, train: bool
 ) -> dict[str, object]:
     """Share of the wanted change that is reached, with its interval over scenarios."""
-    values = np.mean(
-        [v for (d, c, _), v in found.effects.items() if (d, c) == (k, control)], axis=0
+    draws = [draw for d, c, draw in found.effects if (d, c) == (k, control)]
+    wanted = [found.wanted[control, draw] for draw in draws]
+    reached = np.mean(
+        [w * found.effects[k, control, d] for w, d in zip(wanted, draws, strict=True)], 0
     )
-    wanted = found.wanted[control]
+    # Signs aside, all draws want the same.
+    squares = wanted[0] ** 2
     top: dict[str, list[float]] = {}
     bottom: dict[str, list[float]] = {}
     for at, unit in enumerate(units):
         if bool(found.train[at]) == train:
-            top.setdefault(unit, []).append(float(values[at] * wanted[at]))
-            bottom.setdefault(unit, []).append(float(wanted[at] ** 2))
+            top.setdefault(unit, []).append(float(reached[at]))
+            bottom.setdefault(unit, []).append(float(squares[at]))
     over, under = (np.array([np.mean(v) for v in side.values()]) for side in (top, bottom))
     size = float(np.sqrt(under.mean()))
     row: dict[str, object] = {

@@ -21,6 +21,8 @@ class RepresentationChoice(Frozen):
             what decides has reached the token that is read.
         dimensions: of the subspaces.
         steps: of each search.
+        arbitrary: searches for arbitrary sides at the place that is judged, beside the one for the
+            true sides; what they reach says how far luck goes. Fewer than 3 judge nothing.
         random_directions: beside each direction whose effect is measured.
     """
 
@@ -33,4 +35,5 @@ class RepresentationChoice(Frozen):
         4,
     )
     steps: Annotated[int, Field(ge=1, le=2_000)] = 30
+    arbitrary: Annotated[int, Field(ge=1, le=200)] = 8
     random_directions: Annotated[int, Field(ge=1, le=999)] = 19

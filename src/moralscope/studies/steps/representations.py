@@ -199,7 +199,7 @@ def _searched(
     rng = stream(study.seed, "subspaces", readings.what, readings.source, agent.run.agent)
     layers = searched_layers(agent.anatomy.n_layers, how.searched)
     dimensions = tuple(k for k in how.dimensions if k <= agent.anatomy.width)
-    search = Search(dimensions=dimensions, steps=how.steps)
+    search = Search(dimensions=dimensions, steps=how.steps, arbitrary=how.arbitrary)
     found = search_subspaces(agent, readings, layers, rng, search)
     return subspace_tables(agent.run.agent, readings, found)
 
