@@ -5,6 +5,8 @@ from __future__ import annotations
 import contextlib
 import importlib.util
 import json
+import os
+import subprocess
 import sys
 from dataclasses import dataclass
 from pathlib import Path
@@ -66,10 +68,13 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Run:
         (folder / "cache" / "models").symlink_to(cache_folder() / "models")
     study = folder / "small.yaml"
     study.write_text(yaml.safe_dump(STUDY))
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("MORALSCOPE_CACHE", str(folder / "cache"))
-        code = main(["run", str(study), "--out", str(folder / "run")])
-    return Run(folder / "run", study, model, code)
+    # In a process of its own, as from a shell: the peak of its memory is that of the run alone.
+    done = subprocess.run(
+        [sys.executable, "-m", "moralscope", "run", str(study), "--out", str(folder / "run")],
+        env={**os.environ, "MORALSCOPE_CACHE": str(folder / "cache")},
+        check=False,
+    )
+    return Run(folder / "run", study, model, done.returncode)
 
 
 @pytest.fixture

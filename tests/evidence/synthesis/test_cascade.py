@@ -22,6 +22,7 @@ from moralscope.evidence.judged import claim_rows
 from moralscope.evidence.synthesis import cascade
 from moralscope.evidence.synthesis.cascade import cascade_table
 from moralscope.evidence.synthesis.comparing import questions_of
+from moralscope.evidence.synthesis.likeness import difference
 from moralscope.evidence.synthesis.outcomes import (
     AS_LARGE,
     BETWEEN,
@@ -100,6 +101,11 @@ def test_null_studies_keep_the_level() -> None:
         found = list(outcomes(study_of(tables), question, alpha=0.05, seed=0, draws=99))
         assert sum(one.test is not None for one in found) == 2
         rejected += any(one.answer(0.05) not in (INDISTINGUISHABLE, None) for one in found)
+        for one in (each for each in found if each.test is not None):
+            whole, interval = difference(one) or (0.0, None)
+            assert interval is not None
+            # Where relabelling often gives as much, the interval reaches down to nothing.
+            assert float(one.test.p[one.at]) < 0.06 or interval[0] <= 0.0, (run, whole)
     size = 12 / 252
     assert 0 < rejected / runs <= size + 3 * math.sqrt(size * (1 - size) / runs)
 

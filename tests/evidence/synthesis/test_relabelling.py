@@ -27,8 +27,8 @@ def distances(seed: int, first: int, second: int, shift: tuple[float, ...]) -> n
     return np.array(found)
 
 
-def by_hand(d: np.ndarray, first: int, *, shared: bool = True) -> tuple[list[float], list[float]]:
-    """Raw and adjusted p over all ways to choose the first reward's agents.
+def every_exchange(d: np.ndarray, first: int, *, shared: bool = True) -> np.ndarray:
+    """T by way to choose the first reward's agents, the observed one first, and by level.
 
     Where they are not ``shared``, pairs of the k-th agents of both rewards do not count.
     """
@@ -46,7 +46,12 @@ def by_hand(d: np.ndarray, first: int, *, shared: bool = True) -> tuple[list[flo
             between = [v for v, s in zip(values, same, strict=True) if not s]
             row.append(math.fsum(between) / len(between) - math.fsum(within) / len(within))
         table.append(row)
-    drawn = np.array(table)
+    return np.array(table)
+
+
+def by_hand(d: np.ndarray, first: int, *, shared: bool = True) -> tuple[list[float], list[float]]:
+    """Raw and adjusted p over all exchanges."""
+    drawn = every_exchange(d, first, shared=shared)
     standard = (drawn - drawn.mean(axis=0)) / drawn.std(axis=0)
     observed, largest = standard[0], standard.max(axis=1)
     raw = [float(np.mean(standard[:, k] >= observed[k] - 1e-9)) for k in range(len(d))]
@@ -63,6 +68,10 @@ def test_p_values_are_those_of_every_exchange(
     raw, adjusted = by_hand(d, sizes[0])
     assert found.p == pytest.approx(raw, abs=1e-12)
     assert found.p_adjusted == pytest.approx(adjusted, abs=1e-12)
+    drawn = every_exchange(d, sizes[0])
+    centred = drawn - drawn.mean(axis=0)
+    assert found.spread == pytest.approx(drawn.std(axis=0), rel=1e-9)
+    assert found.reach == pytest.approx(np.quantile(np.abs(centred), 0.95, axis=0), rel=1e-9)
     rewards = ["a"] * sizes[0] + ["b"] * sizes[1]
     for k, level in enumerate(d):
         alone = seed_replicate(level, rewards, np.random.default_rng(0))

@@ -3,8 +3,10 @@
 Of each pair of agents and measure, pathways with large changes of correlation and random ones were
 patched from each agent into the other (``pathways``). With c the size of a pathway's change and e
 the size of its effect (mean over both directions of |mean over scenarios|), the claim is Spearman's
-rank correlation of c and e. Unit: the pathway. Null: effects are rearranged among pathways that end
-at like depth (early, middle, late third of the layers), because both c and e depend on depth.
+rank correlation of c and e. Unit: the pathway. Two nulls, of which the larger p counts: effects are
+rearranged among pathways that end at like depth (early, middle, late third of the layers), because
+both c and e depend on depth; and a jackknife over components (``statistics.dyads``), because
+pathways that share one do not vary independently.
 
 Changes that swapping the agents' labels gives as well are noise, and effects that follow noise mean
 nothing: p is no smaller than that of the network (``evidence.wired``).
@@ -32,6 +34,7 @@ from moralscope.evidence.ledger import (
     signed,
     size,
 )
+from moralscope.evidence.statistics.dyads import dyadic_rank_p
 from moralscope.evidence.statistics.multiplicity import holm
 from moralscope.evidence.statistics.ranks import (
     MIN_THINGS,
@@ -62,6 +65,7 @@ class Followed:
         strata: (n,) depth at which each ends.
         network_p: corrected p of the network; None where it was not tested.
         result: the rank correlation; None where it cannot be had.
+        robust_p: of the jackknife over components; None as for ``result``.
     """
 
     agents: tuple[str, str]
@@ -72,13 +76,14 @@ class Followed:
     strata: tuple[int, ...]
     network_p: float | None
     result: RankCorrelation | None
+    robust_p: float | None
 
     @property
     def p(self) -> float | None:
-        """The larger of both p; None where one is missing."""
-        if self.result is None or self.network_p is None:
+        """The largest p; None where one is missing."""
+        if self.result is None or self.robust_p is None or self.network_p is None:
             return None
-        return max(self.result.p, self.network_p)
+        return max(self.result.p, self.robust_p, self.network_p)
 
 
 def pathway_findings(setting: Setting) -> Iterator[Finding]:
@@ -106,12 +111,14 @@ def _followed(setting: Setting, every: pl.DataFrame) -> Followed:
     effects = (both[0] + both[1]) / 2.0
     changes = rows.get_column("difference").abs().to_numpy()
     strata = _depths(rows)
-    result = None
+    result = robust = None
     if rows.height >= MIN_THINGS:
         rng = setting.rng("pathways", measure, *agents)
         result = rank_correlation(changes, effects, strata, rng, setting.draws)
+        members = list(rows.select("sender", "receiver").iter_rows())
+        robust = dyadic_rank_p(changes, effects, members)
     network_p = _network_p(setting, agents, measure)
-    return Followed(agents, measure, rows, changes, effects, strata, network_p, result)
+    return Followed(agents, measure, rows, changes, effects, strata, network_p, result, robust)
 
 
 def _depths(rows: pl.DataFrame) -> tuple[int, ...]:
@@ -150,8 +157,8 @@ def _finding(setting: Setting, each: Followed, adjusted: float | None, tests: in
         n=n,
         replicate="pathways",
         test="rearranging effects among pathways that end at like depth, Spearman's rank "
-        "correlation, and the test of the network; the larger p; null: a pathway's effect has "
-        "nothing to do with its change",
+        "correlation; a jackknife over components of the same; the test of the network; the "
+        "largest p; null: a pathway's effect has nothing to do with its change",
         query=_query(each),
         consulted=consult(setting, each.agents, gates=[("duplicates", "scenarios")]),
         p=each.p,

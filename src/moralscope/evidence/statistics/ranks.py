@@ -72,7 +72,7 @@ def rank_correlation(
             allowed=f"{MIN_THINGS} things or more, each with both numbers and a stratum",
             remedy="measure more of them",
         )
-    one, other = _standard(a), _standard(b)
+    one, other = standard_ranks(a), standard_ranks(b)
     if one is None or other is None:
         return None
     names = list(dict.fromkeys(strata))
@@ -116,7 +116,7 @@ def detectable_rank_correlation(things: int, alpha: float = 0.05, power: float =
     return math.tanh(wanted * math.sqrt(_SPREAD / (things - 3)))
 
 
-def _standard(values: Array) -> Array | None:
+def standard_ranks(values: Array) -> Array | None:
     """Ranks about their mean, of length 1; None where all are equal."""
     _, place, counts = np.unique(values, return_inverse=True, return_counts=True)
     # The mean of the ranks that equal values share.

@@ -47,6 +47,8 @@ class Relabelled:
         between, within: (K,) mean distance over pairs of different rewards, and of one reward.
         p: (K,) of each level alone, one-sided.
         p_adjusted: (K,) corrected over the levels.
+        spread: (K,) standard deviation of T over the reassignments.
+        reach: (K,) within this distance of their mean lie 95% of them.
         floor: the smallest p that this design can give.
     """
 
@@ -54,6 +56,8 @@ class Relabelled:
     within: Array
     p: Array
     p_adjusted: Array
+    spread: Array
+    reach: Array
     floor: float
 
 
@@ -106,6 +110,7 @@ def relabel(
     t = np.where(varies, centred / np.where(varies, spread, 1.0), 0.0)
     slack = tolerance / np.where(varies, spread, 1.0)
     largest = t.max(axis=1)
+    reach = np.array([np.quantile(np.abs(level), 0.95) for level in centred[defined].T])
     exact = len(groups) == math.comb(agents, first)
     return Relabelled(
         between=between[0],
@@ -114,6 +119,8 @@ def relabel(
         p_adjusted=np.array(
             [(largest >= value - by).mean() for value, by in zip(t[0], slack, strict=True)]
         ),
+        spread=spread,
+        reach=reach,
         floor=replicate_floor([first, second], 0 if exact else draws),
     )
 
