@@ -173,8 +173,6 @@ def _topic_pages(content: Content) -> Iterator[Page]:
         findings.setdefault(topic_of_claim(finding.id, finding.kind), []).append(finding)
     figures: dict[str, list[Drawn | Absent]] = {}
     for entry in content.figures:
-        if _name(entry) == "cascade":
-            continue
         if isinstance(entry, Drawn):
             figure = entry.figure
             place = topic_of_figure(figure.name, figure.tables, figure.topic)
@@ -188,7 +186,9 @@ def _topic_pages(content: Content) -> Iterator[Page]:
         learned = topic.slug == "behaviour" and (
             not content.audit or "learned" in content.run.tables
         )
-        if own or drawn or tables or learned:
+        # Figures that could not be drawn alone make no page: where there is nothing else of an
+        # analysis, it was not asked for.
+        if own or tables or learned or any(isinstance(entry, Drawn) for entry in drawn):
             yield _topic_page(topic, own, drawn, tables, learned=learned)
 
 

@@ -1,0 +1,1 @@
+"""How does narrow training generalise? Organisms, their spread, directions and transitions."""
