@@ -39,10 +39,10 @@ demo: $(READY) ## Train, measure, explain and test five agents; leaves runs/demo
 	$(BIN)/moralscope demo
 
 test: $(READY) ## Every test, with branch coverage
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile $(COVERAGE)
+	OMP_NUM_THREADS=1 POLARS_MAX_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile $(COVERAGE)
 
 test-fast: $(READY) ## The tests that a developer runs all the time
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m "not slow" -n 2 --dist loadfile
+	OMP_NUM_THREADS=1 POLARS_MAX_THREADS=1 $(BIN)/python -m pytest -m "not slow" -n 2 --dist loadfile
 
 check: lint types imports docs wheel test ## Everything that CI checks
 

@@ -37,9 +37,13 @@ from moralscope.games.asking.family_sets import FAMILIES, families
 from moralscope.games.asking.framing import FRAMINGS
 from moralscope.games.asking.wording import Wording
 from moralscope.games.play.classical import CLASSICAL
+from moralscope.studies.choices.attention import AttentionChoice
 from moralscope.studies.choices.controls import ControlChoice
+from moralscope.studies.choices.derived import CourseChoice, TargetedChoice
 from moralscope.studies.choices.evaluation import EvaluationChoice
 from moralscope.studies.choices.interactions import InteractionChoice
+from moralscope.studies.choices.representations import RepresentationChoice
+from moralscope.studies.choices.weights import WeightChoice
 from moralscope.studies.study import (
     AgentEntry,
     EvidenceChoice,
@@ -63,7 +67,12 @@ PLACES: dict[str, type[BaseModel]] = {
     "prompts": PromptChoice,
     "evaluation": EvaluationChoice,
     "mechanisms": MechanismChoice,
+    "mechanisms.attention": AttentionChoice,
     "mechanisms.interactions": InteractionChoice,
+    "mechanisms.weights": WeightChoice,
+    "mechanisms.representations": RepresentationChoice,
+    "course": CourseChoice,
+    "targeted": TargetedChoice,
     "controls": ControlChoice,
     "evidence": EvidenceChoice,
 }

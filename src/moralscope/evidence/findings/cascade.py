@@ -15,11 +15,10 @@ from dataclasses import replace
 
 from moralscope.evidence.findings.attribution import completeness_error
 from moralscope.evidence.findings.cascade_queries import distance_of_agents, distances_of_rewards
-from moralscope.evidence.findings.decision_gates import decision_gates
+from moralscope.evidence.findings.decision_gates import level_gates
 from moralscope.evidence.findings.queries import NOTHING
 from moralscope.evidence.gates.copies import GATE as DUPLICATES
 from moralscope.evidence.gates.copies import seeds_subject
-from moralscope.evidence.gates.sites import SITE_GATES
 from moralscope.evidence.ledger import (
     Consulted,
     Finding,
@@ -192,19 +191,7 @@ def _of_agents(setting: Setting, one: Outcome, levels: int) -> Finding:
 def _consulted(setting: Setting, one: Outcome) -> Consulted:
     question, level = one.question, one.measured.level
     agents = question.agents
-    gates: list[tuple[str, str]] = []
-    shown: list[tuple[str, str]] = []
-    if level == "behaviour":
-        gates += decision_gates(setting, agents)
-    elif level != "weights":
-        gates.append((DUPLICATES, "scenarios"))
-    if level == "attribution":
-        gates += [("completeness", agent) for agent in agents]
-    if level in ("attribution", "wiring"):
-        table = "attribution" if level == "attribution" else "norms"
-        shown = [(gate, f"{table} {agent}") for agent in agents for gate in SITE_GATES]
-    if level == "attention":
-        shown = [("dead channel", agent) for agent in agents]
+    gates, shown = level_gates(setting, level, agents)
     if question.rewards is not None:
         keys = [(DUPLICATES, seeds_subject(r, question.base or "")) for r in question.rewards]
         gates += [key for key in keys if key in setting.gates]

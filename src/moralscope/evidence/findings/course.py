@@ -28,7 +28,7 @@ from moralscope.evidence.findings.behaviour import (
     behaviour,
     contrast_units,
 )
-from moralscope.evidence.findings.decision_gates import decision_gates
+from moralscope.evidence.findings.decision_gates import decision_gates, level_gates
 from moralscope.evidence.findings.queries import asked, layered, text
 from moralscope.evidence.ledger import Finding, Setting, between, consult, probability
 from moralscope.evidence.statistics.associations import MIN_SITES, associate
@@ -116,7 +116,7 @@ def _level(
         replicate="trainings",
         test="sign-flips of trainings, Holm over levels; null: symmetric about zero",
         query=_lag_query(level, measures),
-        consulted=consult(setting, agents),
+        consulted=consult(setting, agents, _gates(setting, level, agents)),
         p=p,
         p_adjusted=p_adjusted,
         p_floor=min(1.0, sign_flip_floor(len(lags))),
@@ -128,6 +128,12 @@ def _level(
         family=f"{tests} level{'s' * (tests != 1)}",
         missing=None if p is not None else f"{trainings} cannot carry it; {needed} would.",
     )
+
+
+def _gates(setting: Setting, level: str, agents: Sequence[str]) -> list[tuple[str, str]]:
+    """What could explain a lag: the level, or the behaviour that it is held against."""
+    found = [key for name in (REFERENCE, level) for key in level_gates(setting, name, agents)[0]]
+    return list(dict.fromkeys(found))
 
 
 def _lag_query(level: str, measures: tuple[str, str]) -> str:

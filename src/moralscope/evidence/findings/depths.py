@@ -17,8 +17,16 @@ from itertools import combinations
 import numpy as np
 import polars as pl
 
+from moralscope.evidence.findings.decision_gates import level_gates
 from moralscope.evidence.findings.queries import layered, text
-from moralscope.evidence.ledger import Finding, Setting, between, consult, probability
+from moralscope.evidence.ledger import (
+    Consulted,
+    Finding,
+    Setting,
+    between,
+    consult,
+    probability,
+)
 from moralscope.evidence.statistics.intervals import (
     cluster_interval,
     smallest_detectable_effect,
@@ -95,7 +103,7 @@ def _finding(
         test="sign-flips of scenarios, Holm over levels and pairs of models; null: symmetric "
         "about zero",
         query=_query(level, first, second),
-        consulted=consult(setting, _agents(setting, level, (first, second))),
+        consulted=_consulted(setting, level, (first, second)),
         p=p if identified else None,
         p_adjusted=corrected if identified else None,
         p_floor=min(1.0, sign_flip_floor(n)),
@@ -111,13 +119,19 @@ def _finding(
     )
 
 
-def _agents(setting: Setting, level: str, members: tuple[str, str]) -> list[str]:
-    """The agents behind a comparison, as the gates of a series name them."""
+def _consulted(setting: Setting, level: str, members: tuple[str, str]) -> Consulted:
+    """Liveness, and what could explain the level, as the gates of a series name agents."""
     rows = setting.tables["depths"].filter(
         (pl.col("level") == level) & pl.col("member").is_in(members)
     )
-    named = rows.select("member", "agent").unique(maintain_order=True).iter_rows()
-    return [subject_of(member, agent) for member, agent in named]
+    named = list(rows.select("member", "agent").unique(maintain_order=True).iter_rows())
+    own = [
+        (gate, subject_of(member, subject))
+        for member, agent in named
+        for gate, subject in level_gates(setting, level, [agent])[0]
+    ]
+    judged = [key for key in dict.fromkeys(own) if key in setting.gates]
+    return consult(setting, [subject_of(member, agent) for member, agent in named], judged)
 
 
 def subject_of(member: str, agent: str) -> str:

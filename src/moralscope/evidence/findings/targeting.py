@@ -21,8 +21,10 @@ import numpy as np
 import polars as pl
 
 from moralscope.evidence.designs import MIN_SEEDS, seeds_to_compare
+from moralscope.evidence.findings.decision_gates import decision_gates
 from moralscope.evidence.findings.queries import layered, text
 from moralscope.evidence.ledger import (
+    Consulted,
     Finding,
     Setting,
     between,
@@ -154,7 +156,7 @@ def _beside_random(
             "SELECT (SELECT AVG(value) FROM unit_means WHERE side <> 'random') + "
             "(SELECT AVG(value) FROM unit_means WHERE side = 'random') AS estimate",
         ),
-        consulted=consult(setting, [*a.agents, *b.agents]),
+        consulted=_consulted(setting, [*a.agents, *b.agents]),
         p=p,
         p_adjusted=p_adjusted,
         p_floor=permutation_floor(n, m),
@@ -197,7 +199,7 @@ def _against_whole(setting: Setting, groups: Sequence[Kept]) -> Iterator[Finding
             replicate="training seeds",
             test=f"two one-sided t tests of the mean share against 1 within {MARGIN:g}",
             query=layered(_rows(group, "", "", " - 1.0")),
-            consulted=consult(setting, group.agents),
+            consulted=_consulted(setting, group.agents),
             equivalence_p=corrected_tost(group.shares - 1.0, MARGIN, len(groups)),
             margin=MARGIN,
             tests=len(groups),
@@ -207,6 +209,11 @@ def _against_whole(setting: Setting, groups: Sequence[Kept]) -> Iterator[Finding
             else f"{n} training seeds are too few to say that nothing is lost; {MIN_UNITS} would "
             "do, beside the one that parts are chosen on.",
         )
+
+
+def _consulted(setting: Setting, agents: Sequence[str]) -> Consulted:
+    """What is kept is a change of decisions."""
+    return consult(setting, agents, decision_gates(setting, agents))
 
 
 def _rows(group: Kept, more: str, sign: str, shift: str = "") -> str:

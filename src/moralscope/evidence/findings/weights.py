@@ -33,7 +33,7 @@ from moralscope.evidence.findings.weight_queries import (
 )
 from moralscope.evidence.findings.weights_compared import overlap_findings
 from moralscope.evidence.findings.weights_rewards import weight_reward_findings
-from moralscope.evidence.gates.updates import GATE
+from moralscope.evidence.gates.updates import GATE, ROUNDOFF
 from moralscope.evidence.ledger import Finding, Setting, consult, probability, signed, size
 from moralscope.evidence.statistics.resampling import Array
 from moralscope.evidence.statistics.rotations import MIN_LAYERS, Together, profiles_together
@@ -80,7 +80,7 @@ def _update(setting: Setting, agent: str, rows: pl.DataFrame) -> Finding:
         test="none: a description of these weights",
         query=relative_norm(agent),
         consulted=consult(setting, [agent], [(GATE, agent)]),
-        decided=change > 0.0,
+        decided=change > ROUNDOFF * base,
     )
 
 
