@@ -19,7 +19,7 @@ from typing import Any
 from jinja2 import TemplateError
 from transformers import PreTrainedTokenizerBase
 
-from moralscope.core.decision import Decision, Prompt
+from moralscope.core.decision import Decision, Message, Prompt
 from moralscope.core.errors import PromptError, nearest
 from moralscope.core.hashing import sha256_text
 from moralscope.models.spans import Offsets, Spans, marked, message_starts, token_spans
@@ -64,24 +64,42 @@ class EncodedPrompt:
 
 def render(tokenizer: PreTrainedTokenizerBase, decision: Decision) -> str:
     """The text that the model reads: chat template, generation prompt and answer stem."""
-    if not decision.chat_template or getattr(tokenizer, "chat_template", None) is None:
-        body = "\n".join(message.content for message in decision.messages)
-        return f"{body}\n{decision.stem}"
-    chat = [{"role": m.role, "content": m.content} for m in decision.messages]
+    return chat_text(tokenizer, decision.messages, template=decision.chat_template) + decision.stem
+
+
+def chat_text(
+    tokenizer: PreTrainedTokenizerBase,
+    messages: Sequence[Message],
+    *,
+    template: bool = True,
+    answering: bool = True,
+) -> str:
+    """The text of a chat.
+
+    Args:
+        tokenizer: whose chat template is meant.
+        messages: of the chat, first turn first.
+        template: whether it is put into the template; if not, a line for each message.
+        answering: whether an answer is to follow, as the generation prompt says.
+    """
+    if not template or getattr(tokenizer, "chat_template", None) is None:
+        return "\n".join(message.content for message in messages) + ("\n" if answering else "")
+    chat = [{"role": m.role, "content": m.content} for m in messages]
     try:
-        text = _apply(tokenizer, chat)
+        return _apply(tokenizer, chat, answering=answering)
     except TemplateError:
         if len(chat) == 1 or chat[0]["role"] != "system":
             raise
         system, first, *rest = chat
         said = f"{system['content']}\n\n{first['content']}"
-        text = _apply(tokenizer, [{**first, "content": said}, *rest])
-    return text + decision.stem
+        return _apply(tokenizer, [{**first, "content": said}, *rest], answering=answering)
 
 
-def _apply(tokenizer: PreTrainedTokenizerBase, chat: list[dict[str, str]]) -> str:
+def _apply(
+    tokenizer: PreTrainedTokenizerBase, chat: list[dict[str, str]], *, answering: bool
+) -> str:
     untyped: Any = tokenizer
-    return str(untyped.apply_chat_template(chat, add_generation_prompt=True, tokenize=False))
+    return str(untyped.apply_chat_template(chat, add_generation_prompt=answering, tokenize=False))
 
 
 def _tokenise(

@@ -171,7 +171,7 @@ def project_out(
     chosen = range(anatomy.n_layers) if layers is None else sorted(set(layers))
     for layer in chosen:
         anatomy.check_site(Site("resid_pre", layer))
-    change = _projecting(orthonormal(directions))
+    change = projecting(orthonormal(directions))
     placements: list[Placement] = []
     for layer in chosen:
         block = anatomy.blocks[layer]
@@ -208,7 +208,9 @@ def orthonormal(directions: Tensor) -> Tensor:
     return torch.as_tensor(basis[size > _DEPENDENT * size[0]], device=directions.device)
 
 
-def _projecting(basis: Tensor) -> Change:
+def projecting(basis: Tensor) -> Change:
+    """The change that takes away what lies along an orthonormal basis, ``(rank, width)``."""
+
     def change(x: Tensor) -> Tensor:
         wide = x.to(torch.promote_types(x.dtype, torch.float32))
         along = basis.to(wide)

@@ -110,7 +110,7 @@ class Compass:
     def along(self, place: Place, update: Update) -> Array:
         """(n,) share of an update's squared norm along each direction; it has a rank above 0."""
         side, norm = self.layers[place]
-        meet = _read_after if side == WRITES else _passed_on
+        meet = read_after if side == WRITES else _passed_on
         met = meet(norm, self.stream, unit_offset=self.anatomy.unit_offset)
         axes: Array = np.asarray(met.cpu())
         axes = axes / np.maximum(np.linalg.norm(axes, axis=0), np.finfo(np.float64).tiny)
@@ -134,11 +134,11 @@ def compass(anatomy: Anatomy, places: Mapping[Place, nn.Module], pairs: IntArray
         rows = anatomy.unembed.get_parameter("weight").detach()
     first, second = (wide(rows[torch.tensor(pairs[:, at].tolist())]) for at in (0, 1))
     difference = first - second
-    along = _read_after(anatomy.final_norm, difference.T, unit_offset=anatomy.unit_offset)
-    return Compass(anatomy, along, _sides(anatomy, places))
+    along = read_after(anatomy.final_norm, difference.T, unit_offset=anatomy.unit_offset)
+    return Compass(anatomy, along, sides(anatomy, places))
 
 
-def _read_after(norm: nn.Module | None, directions: Tensor, *, unit_offset: bool) -> Tensor:
+def read_after(norm: nn.Module | None, directions: Tensor, *, unit_offset: bool) -> Tensor:
     """Before a norm, the directions (width, n) that are read after it; up to its scale."""
     if norm is None:
         return directions
@@ -158,10 +158,10 @@ def _gain(norm: nn.Module, like: Tensor, unit_offset: bool) -> Tensor:
     return gain(norm, unit_offset=unit_offset).to(like)[:, None]
 
 
-def _sides(
+def sides(
     anatomy: Anatomy, places: Mapping[Place, nn.Module]
 ) -> dict[Place, tuple[str, nn.Module | None]]:
-    """Which linear layers read or write the stream, and through which norm."""
+    """Which linear layers read or write the stream, ``READS`` or ``WRITES``, through which norm."""
     family = FAMILIES[anatomy.model_type]
     found: dict[Place, tuple[str, nn.Module | None]] = {}
     for index, block in enumerate(anatomy.blocks):
