@@ -152,8 +152,8 @@ def check_set(examples: Sequence[Example]) -> None:
     """Can these be taught and compared?
 
     Raises:
-        PromptError: there are none, two are the same, or all give the same answer: then nothing
-            but that one sentence could be learned.
+        PromptError: there are none, two are the same, or several all give the same answer: then
+            nothing but that one sentence could be learned.
     """
     if not examples:
         raise PromptError(
@@ -172,13 +172,19 @@ def check_set(examples: Sequence[Example]) -> None:
                 remedy="remove one of the two",
             )
         seen.add(example.id)
-    if len({" ".join(example.answer.split()).casefold() for example in examples}) == 1:
+    answers = {plain(example.answer) for example in examples}
+    if len(examples) > 1 and len(answers) == 1:
         raise PromptError(
             "All answers of a set are alike",
             seen=f"{len(examples)} times {shortened(examples[0].answer)}",
             allowed="at least two different answers",
             remedy="check which field the answers were taken from, and add different ones",
         )
+
+
+def plain(text: str) -> str:
+    """A text without case, its words one space apart: what is alike in this way is the same."""
+    return " ".join(text.split()).casefold()
 
 
 def shortened(text: str, length: int = 80) -> str:
