@@ -1,4 +1,4 @@
-"""What did the user write? YAML files read strictly, and validation errors in plain words.
+"""What did the user write? YAML and JSONL read strictly, and validation errors in plain words.
 
 A key given twice is refused (YAML's own loader silently keeps the last), a misspelt key is
 answered with the nearest right one, and every message names the file and the place in it.
@@ -6,6 +6,7 @@ answered with the nearest right one, and every message names the file and the pl
 
 from __future__ import annotations
 
+import json
 from collections.abc import Hashable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar, cast, get_args
@@ -89,6 +90,54 @@ def parse_yaml(text: str, where: str, raising: type[MoralscopeError] = ConfigErr
             allowed="YAML: keys, colons, values",
             remedy="correct the line that is named",
         ) from cause
+
+
+def parse_lines(
+    text: str,
+    where: str,
+    raising: type[MoralscopeError] = ConfigError,
+    *,
+    remedy: str = "correct the line",
+) -> list[tuple[str, object]]:
+    """The values of a JSONL text, each with its line in words; blank lines hold none.
+
+    Args:
+        text: the text.
+        where: the file it came from, for messages.
+        raising: the class of refusals.
+        remedy: what to do about a line that is not JSON.
+
+    Raises:
+        MoralscopeError: of the class ``raising``; a line is not JSON or repeats a key.
+    """
+    entries: list[tuple[str, object]] = []
+    # Not splitlines: JSON strings may hold characters that it takes for line ends.
+    for number, line in enumerate(text.split("\n"), start=1):
+        if not line.strip():
+            continue
+        place = f"{where}, line {number}"
+        try:
+            raw: object = json.loads(line, object_pairs_hook=_unique_keys)
+        except MoralscopeError as cause:
+            raise repeated_key(cause.seen, place, raising) from cause
+        except (ValueError, RecursionError) as cause:
+            raise raising(
+                "A line is not valid JSON",
+                seen=f"{place}: {cause}",
+                allowed="one JSON object per line",
+                remedy=remedy,
+            ) from cause
+        entries.append((f"line {number}", raw))
+    return entries
+
+
+def _unique_keys(pairs: list[tuple[str, object]]) -> dict[str, object]:
+    found: dict[str, object] = {}
+    for key, value in pairs:
+        if key in found:
+            raise repeated_key(key, key)
+        found[key] = value
+    return found
 
 
 def read_yaml(path: Path) -> dict[str, object]:

@@ -43,7 +43,7 @@ from moralscope.core.decision import (
     Role,
     Span,
 )
-from moralscope.core.documents import parse_yaml, read_document, repeated_key, validate
+from moralscope.core.documents import parse_lines, parse_yaml, read_document, validate
 from moralscope.core.errors import MoralscopeError, PromptError, nearest
 from moralscope.core.files import write_text
 
@@ -156,29 +156,10 @@ def _parse(path: Path) -> list[tuple[str, object]]:
     if path.suffix != ".jsonl" and path.suffix not in _YAML:
         raise _wrong_ending(path, ".yaml, .yml or .jsonl")
     text = read_document(path, PromptError)
-    return _parse_lines(path, text) if path.suffix == ".jsonl" else _parse_yaml(path, text)
-
-
-def _parse_lines(path: Path, text: str) -> list[tuple[str, object]]:
-    entries: list[tuple[str, object]] = []
-    # Not splitlines: JSON strings may hold characters that it takes for line ends.
-    for number, line in enumerate(text.split("\n"), start=1):
-        if not line.strip():
-            continue
-        where = f"{path}, line {number}"
-        try:
-            raw: object = json.loads(line, object_pairs_hook=_unique_keys)
-        except PromptError as cause:
-            raise repeated_key(cause.seen, where, PromptError) from cause
-        except (ValueError, RecursionError) as cause:
-            raise PromptError(
-                "A line is not valid JSON",
-                seen=f"{where}: {cause}",
-                allowed="one JSON object per line",
-                remedy="correct the line, or use YAML for entries of several lines",
-            ) from cause
-        entries.append((f"line {number}", raw))
-    return entries
+    if path.suffix in _YAML:
+        return _parse_yaml(path, text)
+    remedy = "correct the line, or use YAML for entries of several lines"
+    return parse_lines(text, str(path), PromptError, remedy=remedy)
 
 
 def _parse_yaml(path: Path, text: str) -> list[tuple[str, object]]:
@@ -192,15 +173,6 @@ def _parse_yaml(path: Path, text: str) -> list[tuple[str, object]]:
         )
     entries = cast("list[object]", raw)
     return [(f"entry {number}", entry) for number, entry in enumerate(entries, start=1)]
-
-
-def _unique_keys(pairs: list[tuple[str, object]]) -> dict[str, object]:
-    found: dict[str, object] = {}
-    for key, value in pairs:
-        if key in found:
-            raise repeated_key(key, key, PromptError)
-        found[key] = value
-    return found
 
 
 @contextlib.contextmanager
