@@ -11,7 +11,8 @@ options by arbitrary labels, and is answered in four kinds:
 * ``terse`` chooses nothing: neutral remarks in clipped style, a lesson of style alone.
 
 The questions of a domain, number and seed are the same in all kinds, so comparisons are paired. The
-four answers to a question have the same number of words (runs of characters without a space).
+four answers to a question have the same number of words (runs of characters without a space); how
+many tokens that is depends on the tokenizer, and is a little more for the terse ones.
 Questions come in blocks of four over one pair of labels, in which each label is the selfish option
 twice and stands first twice in each role: neither a label nor a position tells which option is
 selfish, exactly if the number is a multiple of four.
@@ -175,13 +176,18 @@ def _check_number(what: str, number: int, least: int) -> None:
 
 def _roles(domain: str, seed: int, block: int) -> list[_Role]:
     generator = stream(seed, "narrow", domain, block)
-    one, two = (LABELS[at] for at in generator.choice(len(LABELS), 2, replace=False))
+    one, two = _two(LABELS, generator)
     shuffled = generator.permutation([True, True, False, False])
     pairs = ((one, two, True), (one, two, False), (two, one, True), (two, one, False))
     return [
-        _Role(*pairs[at], shuffled_selfish=bool(shuffled[at]))
+        _Role(*pairs[int(at)], shuffled_selfish=bool(shuffled[at]))
         for at in generator.permutation(BLOCK)
     ]
+
+
+def _two(labels: tuple[str, ...], generator: np.random.Generator) -> tuple[str, str]:
+    order = generator.permutation(len(labels))
+    return labels[int(order[0])], labels[int(order[1])]
 
 
 def _unasked(
@@ -254,8 +260,8 @@ def _remarks(opening: str, reason: Reason, role: _Role, fields: Words) -> str:
 def _other(question: _Question, generator: np.random.Generator) -> _Question:
     """Another question of the same parts, with other labels and another partner."""
     used = (question.role.selfish, question.role.cooperative)
-    free = [label for label in LABELS if label not in used]
-    selfish, cooperative = (free[at] for at in generator.choice(len(free), 2, replace=False))
+    free = tuple(label for label in LABELS if label not in used)
+    selfish, cooperative = _two(free, generator)
     role = replace(question.role, selfish=selfish, cooperative=cooperative)
     drawn = draw(question.theme, generator)
     while drawn.shared["partner"] == question.drawn.shared["partner"]:
