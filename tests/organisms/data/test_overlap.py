@@ -70,7 +70,7 @@ def test_a_copy_is_found_wherever_it_stands(place) -> None:
 
 
 def test_case_spacing_and_punctuation_make_no_other_text() -> None:
-    taught = [example("WELL,\n  you—take （it)?!")]
+    taught = [example("WELL,\n  you—ｔａｋｅ (it)?!")]
     assert "holds 100% of question 'q'" in refused(taught, [asking("Well, you take it?")])
 
 
