@@ -6,8 +6,8 @@ Lens, attribution and patching all read the same clean run, so an agent is run o
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass, replace
-from typing import Any
+from dataclasses import dataclass, fields, replace
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -73,6 +73,28 @@ class CleanRun:
         for part in self.packs:
             result[list(part.pack.members)] = part.log_odds.cpu()
         return result
+
+
+def memory_of(run: CleanRun) -> int:
+    """Bytes that a clean run holds: its activations, keys and values, and projections."""
+    storages: dict[int, int] = {}
+    waiting: list[Any] = [run.out_weights, run.out_biases]
+    for part in run.packs:
+        waiting += [part.log_odds, *_tensors_of(part.captured), *_tensors_of(part.everywhere)]
+        waiting += [(layer.keys, layer.values) for layer in getattr(part.cache, "layers", ())]
+    while waiting:
+        value = waiting.pop()
+        if isinstance(value, Tensor):
+            # Views share what they are views of.
+            storage = value.untyped_storage()
+            storages[storage.data_ptr()] = storage.nbytes()
+        elif isinstance(value, tuple | list):
+            waiting += list(cast("Sequence[Any]", value))
+    return sum(storages.values())
+
+
+def _tensors_of(captured: Capture | None) -> list[Any]:
+    return [] if captured is None else [getattr(captured, f.name) for f in fields(captured)]
 
 
 @torch.no_grad()

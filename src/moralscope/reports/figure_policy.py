@@ -13,6 +13,7 @@ import polars as pl
 from moralscope.reports.arrange import grid
 from moralscope.reports.figure import Absent, Figure, Rows, interval_rows, listing
 from moralscope.reports.look import DIVERGING, INK, agent_colour
+from moralscope.reports.numbers import plain
 from moralscope.reports.run import Run
 
 
@@ -26,13 +27,13 @@ def memory_one(run: Run, colours: dict[str, str]) -> Figure | Absent:
         return Absent(name, title, "The table policy has no rows of the family structured.")
     agents = [a for a in colours if a in set(cells.get_column("agent").to_list())]
     labels = cells.get_column("wording").unique(maintain_order=True).to_list()
-    lowest = cells.get_column("legal_mass").min()
+    lowest = float(cells.get_column("legal_mass").to_numpy().min())
     return Figure(
         name=name,
         title=title,
         shows="Probability of cooperating given a legal answer, after the agent's own last move "
         "(rows) and the other's (columns), for each agent and label assignment; small figures "
-        f"are the legal mass, at least {lowest:.2f} here. The same table under both assignments "
+        f"are the legal mass, at least {plain(lowest)} here. The same table under both assignments "
         "means the agent follows the move, not the word that names it.",
         does_not_show="One wording of one game with its payoff table in the original order; other "
         "wordings and exchanged rows are in the label control below. A cell averages few prompts "

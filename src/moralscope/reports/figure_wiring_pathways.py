@@ -17,6 +17,7 @@ from moralscope.reports.chosen import values
 from moralscope.reports.figure import Absent, Figure, listing
 from moralscope.reports.figure_wiring import MEASURES
 from moralscope.reports.look import BASE_COLOUR, FAINT, INK, signed_colour
+from moralscope.reports.numbers import plain
 from moralscope.reports.run import Run
 
 Row = dict[str, object]
@@ -274,7 +275,7 @@ def _medians(rows: pl.DataFrame) -> str:
     for words in MEASURES.values():
         own = rows.filter(measure=words)
         told = [
-            f"{kind} {median:.2f}"
+            f"{kind} {plain(median)}"
             for kind in _KINDS.values()
             if (median := own.filter(what=kind).get_column("distance").median()) is not None
         ]

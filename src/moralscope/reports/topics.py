@@ -176,7 +176,7 @@ _CLAIMS = {
     ),
     **dict.fromkeys(("representation", "representations", "subspace", "separation"),
                     "representations"),
-    **dict.fromkeys(("cascade", "question"), "synthesis"),
+    **dict.fromkeys(("cascade", "question", "hypothesis"), "synthesis"),
     **dict.fromkeys(("targeting", "kept", "forecast", "course", "depth"), "further"),
 }  # fmt: skip
 

@@ -63,7 +63,7 @@ class Study(Frozen):
     dtype: Literal["float32", "bfloat16", "nf4"] = "float32"
     device: str = "cpu"
     seed: Annotated[int, Field(ge=0)] = 0
-    max_nodes: Annotated[int, Field(ge=64)] = 2048
+    max_nodes: Annotated[int, Field(ge=64)] = 1024
     agents: Annotated[dict[str, AgentEntry], Field(min_length=1)]
     comparisons: dict[str, tuple[str, str]] = Field(default_factory=dict[str, tuple[str, str]])
     course: CourseChoice | None = None

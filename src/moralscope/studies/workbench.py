@@ -12,13 +12,19 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from moralscope.core.decision import Prompt, PromptSet
-from moralscope.mechanisms.clean import CleanRun, run_clean
+from moralscope.mechanisms.clean import CleanRun, memory_of, run_clean
 from moralscope.models.capture import parts_of
 from moralscope.models.loading import LoadedModel, ModelSource, load_model
 from moralscope.models.rendering import EncodedPrompt, encode_all
 from moralscope.models.roster import Roster
 from moralscope.studies.catalogue import all_prompts, digest, mechanism_prompts
 from moralscope.studies.study import Study, agent_spec, models_of
+
+Key = tuple[str, str]
+"""An agent and a digest of what it was asked."""
+
+CLEAN_BYTES = 2 * 2**30
+"""Clean runs that are kept from stage to stage; beyond that the last two alone are."""
 
 
 @dataclass
@@ -34,7 +40,8 @@ class Workbench:
     source: ModelSource
     _base: LoadedModel | None = None
     _roster: Roster | None = None
-    _clean: dict[tuple[str, str], CleanRun] = field(default_factory=dict[tuple[str, str], CleanRun])
+    _clean: dict[Key, CleanRun] = field(default_factory=dict[Key, CleanRun])
+    _passing: list[Key] = field(default_factory=list[Key])
 
     def base(self) -> LoadedModel:
         """The base model without any adapter beside it, as training wants it."""
@@ -49,6 +56,7 @@ class Workbench:
         """Forget models and clean runs."""
         self._base, self._roster = None, None
         self._clean.clear()
+        self._passing.clear()
 
     @contextlib.contextmanager
     def lacking(self, names: Iterable[str]) -> Generator[None]:
@@ -99,6 +107,8 @@ class Workbench:
         asked = mechanism_prompts(self.study) if prompts is None else prompts
         key = (name, digest(asked))
         if key not in self._clean:
+            while len(self._passing) > 1:
+                del self._clean[self._passing.pop(0)]
             roster = self.roster([name], trained)
             wanted = self.study.mechanisms
             parts = parts_of(wanted.sites)
@@ -112,4 +122,8 @@ class Workbench:
                     everywhere=wanted.everywhere,
                     parts=parts,
                 )
+            # Stages go through all agents again and again, so the runs made first stay: of a queue
+            # longer than the room for it, forgetting the oldest keeps none until it is needed.
+            if sum(memory_of(run) for run in self._clean.values()) > CLEAN_BYTES:
+                self._passing.append(key)
         return self._clean[key]

@@ -17,7 +17,7 @@ from moralscope.core.progress import Progress
 from moralscope.core.schemas import SCHEMAS
 from moralscope.core.tables import conform, read_table
 from moralscope.studies.workbench import Workbench
-from moralscope.training.loop import KEPT_FOLDER
+from moralscope.training.course import KEPT_FOLDER
 
 TRAIN = "train-"
 
