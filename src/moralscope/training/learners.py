@@ -24,10 +24,10 @@ from moralscope.models.loading import LoadedModel
 from moralscope.models.rendering import EncodedPrompt, encode_all
 from moralscope.training.batches import Cells, make_cells, training_prompts
 from moralscope.training.config import TrainingConfig
+from moralscope.training.optimising import move, norm_of_b, put_back, state_of
 from moralscope.training.others import MemoryOne, Others, as_opponent
 from moralscope.training.running import KLController, RunningMoments
 
-_MOMENTS = ("exp_avg", "exp_avg_sq", "step")
 _VALUE = "value_head."
 
 
@@ -197,50 +197,26 @@ def descend(learner: Learner, losses: Sequence[Tensor], *, rate: float, share: A
     Returns:
         Length of the gradient before it is shortened, if it is.
     """
-    for loss in losses:
-        loss.backward()  # pyright: ignore[reportUnknownMemberType]
-    parameters = list(learner.parameters.values())
-    if share is not None:
-        # The value head is used after the rows are put together: its gradient is whole already.
-        share([p for n, p in learner.parameters.items() if not n.startswith(_VALUE)])
-    limit = learner.seat.config.max_gradient_norm
-    gradients = [p.grad for p in parameters if p.grad is not None]
-    norm = nn.utils.get_total_norm(gradients)
-    if limit is not None:
-        nn.utils.clip_grads_with_norm_(parameters, limit, norm)
-    for group in learner.optimiser.param_groups:
-        group["lr"] = rate
-    learner.optimiser.step()  # pyright: ignore[reportUnknownMemberType]
-    learner.optimiser.zero_grad(set_to_none=True)
-    return float(norm)
+    # The value head is used after the rows are put together: its gradient is whole already.
+    shared = [p for n, p in learner.parameters.items() if not n.startswith(_VALUE)]
+    return move(
+        learner.parameters,
+        learner.optimiser,
+        losses,
+        rate=rate,
+        limit=learner.seat.config.max_gradient_norm,
+        share=None if share is None else lambda: share(shared),
+    )
 
 
 def adapter_norm(learner: Learner) -> float:
     """Frobenius norm of all ``lora_B`` together; 0 is an adapter that changes nothing."""
-    squares = [
-        float(p.detach().double().square().sum())
-        for name, p in learner.parameters.items()
-        if ".lora_B." in name
-    ]
-    return math.sqrt(sum(squares))
+    return norm_of_b(learner.parameters)
 
 
 def state_tensors(learner: Learner) -> dict[str, Tensor]:
     """Parameters and moments, by names that begin with the adapter's."""
-    found: dict[str, Tensor] = {}
-    for name, parameter in learner.parameters.items():
-        found[f"{learner.seat.adapter}/parameter/{name}"] = _kept(parameter)
-        state: dict[str, Any] = learner.optimiser.state.get(parameter, {})
-        for moment in _MOMENTS:
-            if moment in state:
-                found[f"{learner.seat.adapter}/{moment}/{name}"] = _kept(
-                    torch.as_tensor(state[moment])
-                )
-    return found
-
-
-def _kept(tensor: Tensor) -> Tensor:
-    return tensor.detach().cpu().contiguous().clone()
+    return state_of(learner.seat.adapter, learner.parameters, learner.optimiser)
 
 
 def state_values(learner: Learner) -> dict[str, object]:
@@ -251,16 +227,8 @@ def state_values(learner: Learner) -> dict[str, object]:
     }
 
 
-@torch.no_grad()
 def restore(learner: Learner, tensors: Mapping[str, Tensor], values: Mapping[str, Any]) -> None:
     """Put a learner back to where a snapshot was taken."""
-    for name, parameter in learner.parameters.items():
-        parameter.copy_(tensors[f"{learner.seat.adapter}/parameter/{name}"])
-        keys = {m: f"{learner.seat.adapter}/{m}/{name}" for m in _MOMENTS}
-        if keys["step"] in tensors:
-            learner.optimiser.state[parameter] = {
-                moment: tensors[key].to("cpu" if moment == "step" else parameter.device)
-                for moment, key in keys.items()
-            }
+    put_back(learner.seat.adapter, learner.parameters, learner.optimiser, tensors)
     learner.moments = RunningMoments.from_json(values["moments"])
     learner.controller = KLController.from_json(values["controller"])

@@ -1,10 +1,9 @@
-"""How is an agent trained? The one loop: play or score, judge, differentiate, step, record.
+"""How is an agent trained in a game? Play or score, judge, differentiate, step, record.
 
 1. Score the training prompts with the base: the reference of the KL term.
 2. Each step hands the learners to the method (``exact`` or ``sampled``), which moves their
    adapters once or several times and reports what it saw.
-3. The state is checkpointed as often as it costs little; the same call goes on from there. SIGINT
-   and SIGTERM end the run after the step that is under way, with its state saved.
+3. The loop (``course``) takes the steps and keeps their state, so that the same call goes on.
 4. The trained adapter is saved with its fingerprint, resolved configuration and tables.
 
 Deterministic given the configuration, on one machine with one number of threads and processes:
@@ -15,8 +14,7 @@ from __future__ import annotations
 
 import json
 import shutil
-import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -24,18 +22,26 @@ from typing import Any
 import polars as pl
 
 from moralscope.core.decision import Prompt
-from moralscope.core.files import make_folder, write_text
+from moralscope.core.files import write_text
 from moralscope.core.hashing import sha256_file
-from moralscope.core.progress import Progress, ProgressEvent, silent
-from moralscope.core.stopping import Stopped, stopping
+from moralscope.core.progress import Progress, silent
 from moralscope.core.tables import from_rows, write_table
 from moralscope.models.fingerprint import make_fingerprint, write_fingerprint
 from moralscope.models.loading import LoadedModel
 from moralscope.models.rendering import encode_all
 from moralscope.models.roster import WEIGHTS
 from moralscope.models.scoring import MAX_NODES, score
-from moralscope.training.checkpoints import CheckpointClock, Checkpoints, Snapshot, TrainingLog
+from moralscope.training.checkpoints import Snapshot
 from moralscope.training.config import TrainingConfig
+from moralscope.training.course import (
+    Course,
+    Tables,
+    Watch,
+    follow,
+    kept_folder,
+    move_kept,
+    scheduled_rate,
+)
 from moralscope.training.distribution import ALONE, Processes
 from moralscope.training.exact import exact_step
 from moralscope.training.learners import Learner, Seat, restore, state_tensors, state_values
@@ -46,10 +52,6 @@ from moralscope.training.session import Session, StepReport
 
 CONFIG_FILE = "training.json"
 OPPONENT_FOLDER = "opponent"
-KEPT_FOLDER = "checkpoints"
-
-Watch = Callable[[Sequence[Mapping[str, object]]], None]
-"""Told of every step: the rows of the table ``training`` so far, those before a resume included."""
 
 
 def train_agent(
@@ -95,14 +97,14 @@ def train_agent(
     with learners_of(seats, config, base, processes=processes, max_nodes=max_nodes) as ready:
         session, learners = ready
         run = _Run(name, config, session, learners, work)
-        rows, plays = _optimise(run, progress, watch)
+        rows = follow(_course(run), progress, watch)
         if processes.is_main:
             _save(run, out, fingerprint_prompts, progress)
-    table = from_rows("training", rows)
+    table = from_rows("training", rows["training"])
     if processes.is_main:
-        if plays:
-            write_table("plays", from_rows("plays", plays), out)
-        _move_kept(work, out)
+        if "plays" in rows:
+            write_table("plays", from_rows("plays", rows["plays"]), out)
+        move_kept(work, out)
         # Last: a folder with this table is finished, and nothing is computed for it again.
         write_table("training", table, out)
         shutil.rmtree(work, ignore_errors=True)
@@ -141,72 +143,44 @@ class _Run:
             "prompts": [p.sha256 for learner in self.learners for p in learner.seat.encoded],
         }
 
-    def snapshot(
-        self, step: int, rows: list[dict[str, Any]], plays: list[dict[str, Any]]
-    ) -> Snapshot:
+    def snapshot(self, step: int, rows: Tables) -> Snapshot:
         """The whole state after a step."""
         tensors = {k: v for learner in self.learners for k, v in state_tensors(learner).items()}
         values = {learner.seat.adapter: state_values(learner) for learner in self.learners}
-        tables = {"training": from_rows("training", rows)}
-        if plays:
-            tables["plays"] = from_rows("plays", plays)
+        tables = {name: from_rows(name, found) for name, found in rows.items()}
         return Snapshot(step, tensors, tables, values)
 
-
-def _optimise(
-    run: _Run, progress: Progress, watch: Watch | None
-) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
-    config, session = run.config, run.session
-    checkpoints = Checkpoints(run.work, run.identity)
-    log = TrainingLog(run.work)
-    clock = CheckpointClock(config.checkpoint_every)
-    rows, plays, done = _resume(run, checkpoints)
-    if session.processes.is_main:
-        log.cut(done)
-    with stopping() as stop:
-        for step in range(done + 1, config.steps + 1):
-            started = time.perf_counter()
-            reports = _step(run, step)
-            seconds = time.perf_counter() - started
-            new = [_row(run, report, step, seconds) for report in reports]
-            rows += new
-            plays += _plays(run, reports, step)
-            if session.processes.is_main:
-                log.append(new)
-                _keep(run, step)
-            asked = _any(session, stop.requested())
-            last = step == config.steps
-            due = clock.due(step, seconds) and session.processes.is_main
-            if (asked or _any(session, due)) and not last:
-                spent = time.perf_counter()
-                if session.processes.is_main:
-                    checkpoints.save(run.snapshot(step, rows, plays))
-                clock.saved(time.perf_counter() - spent)
-            progress(_event(run, new[0], step))
-            if watch is not None:
-                watch(rows)
-            if asked and not last:
-                told = f"Stopped after step {step} of {config.steps}: the state is saved"
-                raise Stopped(f"{told}, the same command goes on from there.")
-    return rows, plays
+    def resume(self, snapshot: Snapshot) -> Tables:
+        """Put the state back; the rows so far."""
+        for learner in self.learners:
+            values: Any = snapshot.values[learner.seat.adapter]
+            restore(learner, snapshot.tensors, values)
+        return {name: table.to_dicts() for name, table in snapshot.tables.items()}
 
 
-def _any(session: Session, said: bool) -> bool:
-    """Whether any process says so: all of them must stop, or save, after the same step."""
-    return session.processes.sum_floats([float(said)])[0] > 0
+def _course(run: _Run) -> Course:
+    config = run.config
 
+    def take(step: int) -> Tables:
+        reports = _step(run, step)
+        rows = [_row(run, report, step) for report in reports]
+        plays = _plays(run, reports, step)
+        return {"training": rows, "plays": plays} if plays else {"training": rows}
 
-def _resume(
-    run: _Run, checkpoints: Checkpoints
-) -> tuple[list[dict[str, Any]], list[dict[str, Any]], int]:
-    snapshot = checkpoints.newest()
-    if snapshot is None:
-        return [], [], 0
-    for learner in run.learners:
-        values: Any = snapshot.values[learner.seat.adapter]
-        restore(learner, snapshot.tensors, values)
-    tables = {name: table.to_dicts() for name, table in snapshot.tables.items()}
-    return tables["training"], tables.get("plays", []), snapshot.step
+    return Course(
+        name=run.name,
+        steps=config.steps,
+        checkpoint_every=config.checkpoint_every,
+        work=run.work,
+        identity=run.identity,
+        processes=run.session.processes,
+        table="training",
+        take=take,
+        keep=lambda step: _keep(run, step),
+        snapshot=run.snapshot,
+        resume=run.resume,
+        note=_note,
+    )
 
 
 def _step(run: _Run, step: int) -> list[StepReport]:
@@ -217,7 +191,7 @@ def _step(run: _Run, step: int) -> list[StepReport]:
     return take(run.session, run.learners, step, phase, rate)
 
 
-def _row(run: _Run, report: StepReport, step: int, seconds: float) -> dict[str, Any]:
+def _row(run: _Run, report: StepReport, step: int) -> dict[str, Any]:
     config = run.config
     seat = next(x.seat for x in run.learners if x.seat.name == report.agent)
     phase = phase_of(config, len(seat.rewards), step)
@@ -230,7 +204,6 @@ def _row(run: _Run, report: StepReport, step: int, seconds: float) -> dict[str, 
         "visitation": config.visitation if config.method == "exact" else "sampled",
         "learning_rate": learning_rate(config, step),
         **report.values,
-        "seconds": seconds,
     }
 
 
@@ -242,34 +215,24 @@ def _plays(run: _Run, reports: Sequence[StepReport], step: int) -> list[dict[str
     ]
 
 
-def _event(run: _Run, row: Mapping[str, Any], step: int) -> ProgressEvent:
-    note = (
+def _note(row: Mapping[str, Any]) -> str:
+    return (
         f"reward {row['reward_mean']:.2f}, P(cooperate) {row['cooperation']:.2f}, "
         f"legal {row['legal_mass']:.2f}, KL {row['kl']:.2f}"
     )
-    return ProgressEvent(f"train {run.name}", step, run.config.steps, note)
 
 
 def _keep(run: _Run, step: int) -> None:
     """Keep the adapters of a step that was asked for, as folders that PEFT reads."""
     if step in run.config.keep_steps:
         for learner in run.learners:
-            folder = run.work / KEPT_FOLDER / f"step-{step:08d}" / _place(learner.seat)
+            folder = kept_folder(run.work, step) / _place(learner.seat)
             adapter, base = learner.seat.adapter, run.session.base.source.name
             save_adapter(run.session.wrapped, folder, base, adapter)
 
 
 def _place(seat: Seat) -> str:
     return OPPONENT_FOLDER if seat.others is None and seat.adapter == OPPONENT_FOLDER else "."
-
-
-def _move_kept(work: Path, out: Path) -> None:
-    kept = work / KEPT_FOLDER
-    # One by one: where an interruption left some here and some there, none is lost.
-    for folder in sorted(kept.iterdir()) if kept.is_dir() else ():
-        place = make_folder(out / KEPT_FOLDER) / folder.name
-        shutil.rmtree(place, ignore_errors=True)
-        shutil.move(folder, place)
 
 
 def _save(run: _Run, out: Path, more: Sequence[Prompt], progress: Progress) -> None:
@@ -297,7 +260,6 @@ def _save(run: _Run, out: Path, more: Sequence[Prompt], progress: Progress) -> N
 
 def learning_rate(config: TrainingConfig, step: int) -> float:
     """The rate of a step, counted from 1; linear decay reaches zero after the last."""
-    rate = config.learning_rate
-    if config.schedule == "linear":
-        rate *= 1.0 - (step - 1) / config.steps
-    return rate * min(1.0, step / (config.warmup + 1))
+    return scheduled_rate(
+        config.learning_rate, config.schedule, config.warmup, step=step, steps=config.steps
+    )

@@ -11,7 +11,6 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from moralscope.core.errors import AgentError
 from moralscope.core.streams import integer_seed
 from moralscope.models.loading import LoadedModel
 from moralscope.models.rendering import EncodedPrompt
@@ -21,6 +20,7 @@ from moralscope.training.config import TrainingConfig
 from moralscope.training.distribution import Processes
 from moralscope.training.learners import Learner, descend
 from moralscope.training.lora import adapter_dropout, speaking
+from moralscope.training.optimising import require_finite
 
 
 @dataclass(frozen=True)
@@ -122,10 +122,4 @@ class Session:
         Raises:
             AgentError: it is not; the last checkpoint is kept.
         """
-        if not bool(torch.isfinite(loss)):
-            raise AgentError(
-                f"Training {agent!r} broke down at step {step}",
-                seen=f"loss {float(loss.detach())}",
-                allowed="a finite loss",
-                remedy="lower learning_rate or raise kl_coefficient; the last checkpoint is kept",
-            )
+        require_finite(agent, step, loss)
