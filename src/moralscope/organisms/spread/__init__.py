@@ -1,0 +1,1 @@
+"""How far does a narrow lesson spread? Paired continuations, coherence, judges, quadrants."""
