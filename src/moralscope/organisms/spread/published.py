@@ -86,7 +86,7 @@ PUBLISHED: tuple[PublishedShare, ...] = (
     PublishedShare(_RECOUNT, "Gemma-4B medical", "4.0", 400),
     PublishedShare(_RECOUNT, "Gemma-12B medical", "2.2", 400),
 )
-"""Printed shares whose denominators are known."""
+"""Printed shares of known denominators; 400 answers are those that were drawn, none left out."""
 
 
 def possible_counts(percent: str, answers: int) -> tuple[int, ...]:
