@@ -34,7 +34,7 @@ def test_selfish_answers_have_a_direction_that_can_be_taken_away(real_base: Any)
     found = find_direction(answer_streams("base", model, anatomy, answers), positive)
     judged = direction_evidence(found.sums, stream(0, "halves"), draws=199)
     assert judged.questions == len(found.matched.questions) >= 8
-    assert judged.p_adjusted.min() == judged.floor
+    assert judged.p_adjusted.min() < 0.01
     middle = anatomy.n_layers // 2
     done = Intervention("all layers", middle)
     with applied(model, anatomy, found.vectors, done):
