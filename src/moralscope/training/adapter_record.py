@@ -18,7 +18,7 @@ import contextlib
 import json
 import os
 import zlib
-from collections.abc import Generator, Mapping, Sequence
+from collections.abc import Generator, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -122,11 +122,12 @@ class AdapterRecord:
 
 def recorded_layers(wrapped: nn.Module, adapter: str) -> dict[str, Any]:
     """The layers that an adapter stands beside, by their names in the decoder, in its order."""
-    prefix = "base_model.model."
+    untyped: Any = wrapped
+    named: Iterable[tuple[str, Any]] = untyped.named_modules()
     return {
-        name.removeprefix(prefix): module
-        for name, module in wrapped.named_modules()
-        if is_lora(module) and adapter in dict(module.named_children()).get("lora_A", {})
+        name.removeprefix("base_model.model."): module
+        for name, module in named
+        if is_lora(module) and adapter in module.lora_A
     }
 
 
@@ -264,7 +265,7 @@ def _read_layers(folder: Path) -> tuple[RecordedLayer, ...]:
         read: Any = json.loads(path.read_text(encoding="utf-8"))
         layers = tuple(
             RecordedLayer(
-                str(x["name"]), *(int(n) for n in x["A"]), int(x["B"][0]), float(x["scale"])
+                str(x["name"]), int(x["A"][0]), int(x["A"][1]), int(x["B"][0]), float(x["scale"])
             )
             for x in read["layers"]
         )
@@ -371,6 +372,6 @@ def write_adapter_at(record: AdapterRecord, step: int, like: Path, folder: Path)
     for layer in record.layers:
         for factor, values in (("A", record.a), ("B", record.b)):
             key = f"base_model.model.{layer.name}.lora_{factor}.weight"
-            tensors[key] = torch.from_numpy(values[layer.name][step].copy())
+            tensors[key] = torch.tensor(values[layer.name][step])
     write_bytes(folder / WEIGHTS, safetensors_torch.save(tensors, metadata={"format": "pt"}))
     write_bytes(folder / CONFIG, config)
