@@ -89,6 +89,31 @@ def agent_groups(run: Run, colours: Mapping[str, str], shown: Sequence[str]) -> 
     )
 
 
+def first_pairs(
+    run: Run, colours: Mapping[str, str], pairs: Sequence[tuple[str, str]]
+) -> tuple[list[tuple[str, str]], str]:
+    """The first pair of agents of every pair of groups, and a sentence about the others.
+
+    A study of five seeds has five pairs of every kind, which look alike: one is drawn.
+
+    Args:
+        run: the run.
+        colours: of its agents, in the order of the study.
+        pairs: source and target, in the order of a table.
+    """
+    shown = [name for pair in pairs for name in pair]
+    name_of = agent_groups(run, colours, shown).name_of
+    firsts: dict[tuple[str, str], tuple[str, str]] = {}
+    for pair in pairs:
+        firsts.setdefault((name_of[pair[0]], name_of[pair[1]]), pair)
+    drawn = list(firsts.values())
+    others = len(pairs) - len(drawn)
+    if not others:
+        return drawn, ""
+    more = f"{others} pair{'s' * (others > 1)} of other seeds"
+    return drawn, f" Not drawn, but in the table: {more}."
+
+
 def _members(run: Run, order: Sequence[str]) -> list[tuple[str, ...]]:
     """Agents drawn together, each group where its first agent stands."""
     group_of: dict[str, tuple[str, ...]] = {}

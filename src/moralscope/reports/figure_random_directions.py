@@ -6,6 +6,7 @@ import altair as alt
 import polars as pl
 
 from moralscope.core.site import parse_site
+from moralscope.reports.agent_groups import first_pairs
 from moralscope.reports.arrange import below
 from moralscope.reports.dots import label_room
 from moralscope.reports.figure import Absent, Figure
@@ -25,13 +26,14 @@ def random_directions(run: Run, colours: dict[str, str]) -> Figure | Absent:
     """Mean effect per site of the patch and of each random direction, a panel per pair."""
     name = "random_directions"
     title = "Random directions: is it what a patch writes, or only how much?"
-    del colours  # an effect belongs to a pair, not to an agent
     if reason := run.lacks("control_patches"):
         return Absent(name, title, reason)
     effects = mean_effects(run)
     if effects.is_empty():
         return Absent(name, title, "No random direction was written in this run.")
-    pairs = effects.get_column("pair").unique(maintain_order=True).to_list()
+    # An effect belongs to a pair, not to an agent, so colours only tell who is drawn.
+    every = list(dict.fromkeys(effects.select("source", "target").iter_rows()))
+    pairs, left_out = first_pairs(run, colours, every)
     larger, sites = _beyond(effects)
     positive = run.option_words[0]
     return Figure(
@@ -39,11 +41,14 @@ def random_directions(run: Run, colours: dict[str, str]) -> Figure | Absent:
         title=title,
         shows="Mean effect over prompts of the patch of a site (dark) and of vectors of the "
         "same length in directions drawn at random (grey), at sites spread over the model. At "
-        f"{larger} of {sites} sites the patch does more than every random direction.",
+        f"{larger} of {sites} sites the patch does more than every random direction.{left_out}",
         does_not_show="A random direction leaves the range that activations have; that a patch "
         "does more than it shows that the direction matters, not that the site alone decides.",
         chart=below(
-            [_panel(effects.filter(pl.col("pair") == pair), pair, positive) for pair in pairs],
+            [
+                _panel(effects.filter(source=source, target=target), positive)
+                for source, target in pairs
+            ],
             spacing=16,
         ),
         tables=("control_patches",),
@@ -92,7 +97,8 @@ def _beyond(effects: pl.DataFrame) -> tuple[int, int]:
     return compared.filter(pl.col("real") > pl.col("random")).height, compared.height
 
 
-def _panel(part: pl.DataFrame, pair: str, positive: str) -> alt.LayerChart | alt.FacetChart:
+def _panel(part: pl.DataFrame, positive: str) -> alt.LayerChart | alt.FacetChart:
+    """One pair of agents: its sites down, effects across."""
     sites = part.get_column("site").unique(maintain_order=True).to_list()
     colour = alt.Color(
         "what:N",
@@ -114,4 +120,6 @@ def _panel(part: pl.DataFrame, pair: str, positive: str) -> alt.LayerChart | alt
         .mark_rule(color=BASE_COLOUR, strokeDash=[4, 3])
         .encode(x="zero:Q")
     )
-    return alt.layer(zero, *marks).properties(width=_WIDTH, height=alt.Step(13), title=pair)
+    return alt.layer(zero, *marks).properties(
+        width=_WIDTH, height=alt.Step(13), title=str(part.get_column("pair")[0])
+    )

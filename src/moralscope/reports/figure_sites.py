@@ -15,8 +15,9 @@ from dataclasses import dataclass
 import altair as alt
 import polars as pl
 
+from moralscope.reports.agent_groups import agent_groups, first_pairs
 from moralscope.reports.arrange import panels
-from moralscope.reports.figure import Absent, Figure
+from moralscope.reports.figure import Absent, Figure, listing
 from moralscope.reports.look import signed_colour
 from moralscope.reports.numbers import signed
 from moralscope.reports.run import Run
@@ -42,6 +43,11 @@ def attribution_heatmap(run: Run, colours: dict[str, str]) -> Figure | Absent:
     agents = [a for a in colours if a in set(changes.get_column("agent").to_list())]
     if not agents:
         return Absent(name, title, "The table attribution holds no agent together with its base.")
+    name_of = agent_groups(run, colours, agents).name_of
+    every = agents
+    agents = list({name_of[agent]: agent for agent in reversed(every)}.values())[::-1]
+    unseen = [agent for agent in every if agent not in agents]
+    left_out = f" Not drawn, but in the table: {listing(unseen)}." if unseen else ""
     maps: list[Panel] = []
     others: list[str] = []
     for agent in agents:
@@ -58,7 +64,7 @@ def attribution_heatmap(run: Run, colours: dict[str, str]) -> Figure | Absent:
         shows=f"Change from base in what each head and MLP adds to the logit difference, mean of "
         f"{n_prompts} prompts; orange pushes towards {positive}, purple towards {negative}. "
         f"Largest: {largest(maps, agents)}. Components outside the map (embedding, biases): "
-        f"{', '.join(others)} nats.",
+        f"{', '.join(others)} nats.{left_out}",
         does_not_show="A contribution that changed need not have been trained: it may only pass "
         "on a change from below, which patching tells apart. Opposite changes on different "
         "prompts cancel in this mean.",
@@ -109,13 +115,14 @@ def contributions_of(run: Run, part: str) -> pl.DataFrame:
 def patching_heatmap(run: Run, colours: dict[str, str]) -> Figure | Absent:
     """Mean effect of writing one component of the source into the target, a panel per pair."""
     name, title = "patching", "Patching: which components carry an agent's decision into another"
-    del colours  # panels are named by their pair; hue is taken by the sign of the effect
+    # Panels are named by their pair; hue is taken by the sign of the effect.
     if reason := run.lacks("patching"):
         return Absent(name, title, reason)
     table = one_protocol(run.tables["patching"])
     if table.filter(pl.col("kind").is_in(DRAWN)).is_empty():
         return Absent(name, title, "No single head or MLP was patched in this run.")
-    pairs = list(dict.fromkeys(zip(table["source"], table["target"], strict=True)))
+    every = list(dict.fromkeys(table.select("source", "target").iter_rows()))
+    pairs, left_out = first_pairs(run, colours, every)
     maps: list[Panel] = []
     for source, target in pairs:
         rows = table.filter((pl.col("source") == source) & (pl.col("target") == target))
@@ -129,7 +136,7 @@ def patching_heatmap(run: Run, colours: dict[str, str]) -> Figure | Absent:
         shows=f"Change in the target's log-odds when one head or MLP writes what it writes in "
         f"the source, mean of {n_prompts} prompts; orange pushes towards {positive}, purple "
         f"towards {negative}. Largest: {largest(maps, [f'{s} into {t}' for s, t in pairs])}. "
-        f"{_ceiling(table)}",
+        f"{_ceiling(table)}{left_out}",
         does_not_show="Components act together, so single effects need not add up to the full "
         "swap, and a decision that no single patch flips may still rest on several. A pair is "
         f"patched {where_patched(table)}.",

@@ -275,9 +275,9 @@ def _medians(rows: pl.DataFrame) -> str:
     for words in MEASURES.values():
         own = rows.filter(measure=words)
         told = [
-            f"{kind} {plain(median)}"
+            f"{kind} {plain(float(np.median(distances.to_numpy())))}"
             for kind in _KINDS.values()
-            if (median := own.filter(what=kind).get_column("distance").median()) is not None
+            if len(distances := own.filter(what=kind).get_column("distance").drop_nulls())
         ]
         if told:
             parts.append(f"Median of {words}: {', '.join(told)}.")

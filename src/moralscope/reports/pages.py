@@ -8,7 +8,7 @@ parts, and a part is a template. Nothing is computed here.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 
 from moralscope.reports.content import Content, Drawn
@@ -27,6 +27,9 @@ CLAIMS_ON_A_PAGE = 300
 
 FOLDER = "report"
 """Where the pages behind the first one lie, inside the run."""
+
+LAST = TOPICS[-1].slug
+"""The page of what has no other."""
 
 Part = tuple[VerdictGroup, str, int]
 """Claims of one verdict on one page, the anchor of their section, how many there are in all."""
@@ -171,6 +174,31 @@ def _topic_pages(content: Content) -> Iterator[Page]:
     findings: dict[str, list[Finding]] = {}
     for finding in ranked_findings(content.groups):
         findings.setdefault(topic_of_claim(finding.id, finding.kind), []).append(finding)
+    learned = not content.audit or "learned" in content.run.tables
+    own_page: set[str | None] = {*findings, *(topic_of_table(name) for name in content.run.names)}
+    if learned:
+        own_page.add("behaviour")
+    figures = _figures_by_topic(content, own_page)
+    for topic in TOPICS:
+        tables = tuple(n for n in content.run.names if topic_of_table(n) == topic.slug)
+        own = findings.get(topic.slug, [])
+        drawn = figures.get(topic.slug, [])
+        here = learned and topic.slug == "behaviour"
+        if own or drawn or tables or here:
+            yield _topic_page(topic, own, drawn, tables, learned=here)
+
+
+def _figures_by_topic(
+    content: Content, own_page: Collection[str | None]
+) -> dict[str, list[Drawn | Absent]]:
+    """Figures by the slug of their page.
+
+    Figures that could not be drawn make no page by themselves: they are told of on the last one.
+
+    Args:
+        content: of the report.
+        own_page: topics that have a page without any figure.
+    """
     figures: dict[str, list[Drawn | Absent]] = {}
     for entry in content.figures:
         if isinstance(entry, Drawn):
@@ -179,17 +207,10 @@ def _topic_pages(content: Content) -> Iterator[Page]:
         else:
             place = topic_of_figure(entry.name, (), entry.topic)
         figures.setdefault(place, []).append(entry)
-    for topic in TOPICS:
-        tables = tuple(n for n in content.run.names if topic_of_table(n) == topic.slug)
-        own = findings.get(topic.slug, [])
-        drawn = figures.get(topic.slug, [])
-        learned = topic.slug == "behaviour" and (
-            not content.audit or "learned" in content.run.tables
-        )
-        # Figures that could not be drawn alone make no page: where there is nothing else of an
-        # analysis, it was not asked for.
-        if own or tables or learned or any(isinstance(entry, Drawn) for entry in drawn):
-            yield _topic_page(topic, own, drawn, tables, learned=learned)
+    for place in [slug for slug in figures if slug not in {*own_page, LAST}]:
+        if not any(isinstance(entry, Drawn) for entry in figures[place]):
+            figures.setdefault(LAST, []).extend(figures.pop(place))
+    return figures
 
 
 def _topic_page(
