@@ -61,6 +61,7 @@ class Tables:
         self.decisions: list[dict[str, object]] = []
         self.attribution: list[dict[str, object]] = []
         self.states: list[dict[str, object]] = []
+        self.whole: list[dict[str, object]] = []
 
     def add(self, name: str, reward: str | None, seed: int | None, of: tuple[Array, Array]) -> None:
         odds, inner = of
@@ -75,6 +76,11 @@ class Tables:
                 {"agent": name, "prompt": f"p{g}-{w}", "game": "IPD", "scenario": f"s{g}",
                  "log_odds": float(odds[g, w]), "p_positive": p, "p_negative": 1 - p,
                  "legal_mass": 1.0, "p_positive_given_legal": p, "fingerprint_log_odds": None}
+            )  # fmt: skip
+            # The sites drawn here are some of many, which together give the decision.
+            self.whole.append(
+                {"agent": name, "prompt": f"p{g}-{w}", "error": 0.0,
+                 "logit_diff": float(odds[g, w]), "remainder": 0.0}
             )  # fmt: skip
             self.attribution += [
                 {"agent": name, "prompt": f"p{g}-{w}", "token": -1, "site": site, "layer": 1,
@@ -97,6 +103,7 @@ class Tables:
             "prompts": from_rows("prompts", prompts),
             "decisions": from_rows("decisions", self.decisions),
             "attribution": from_rows("attribution", self.attribution),
+            "completeness": from_rows("completeness", self.whole),
             "checkpoints": from_rows("checkpoints", self.states),
         }
         return {**found, "course": course_table(found)}
@@ -141,6 +148,13 @@ def test_a_level_that_lags_behind_is_found(lagging: dict[str, pl.DataFrame]) -> 
     assert row["p"] == pytest.approx(2 / 2**TRAININGS)
     assert row["verdict"] == "supported"
     assert "attribution lags behind behaviour" in str(row["statement"])
+
+
+def test_a_lag_of_parts_that_do_not_sum_is_an_artefact(lagging: dict[str, pl.DataFrame]) -> None:
+    broken = lagging["completeness"].with_columns(error=pl.lit(0.5))
+    row = claims({**lagging, "completeness": broken})["course:attribution"]
+    assert row["verdict"] == "artefact"
+    assert "completeness (kind-0-step5)" in str(row["reason"])
 
 
 def test_a_level_that_keeps_pace_is_not_claimed() -> None:
