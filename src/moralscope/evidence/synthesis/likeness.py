@@ -10,8 +10,8 @@ Of two rewards the difference T of the mean distances between and within them is
 from both sides, and p is the larger. Leaving each training seed out understates how much T varies
 where rewards hardly matter: the part of T that is linear in the seeds is then next to nothing. So
 its standard error is no smaller than the standard deviation of T over relabellings, and its
-interval reaches at least as far as 95% of them. Weights are no sample: d is either within the
-margin or not.
+interval reaches as far as the middle 95% of them do, at least. Weights are no sample: d is either
+within the margin or not.
 """
 
 from __future__ import annotations
@@ -68,8 +68,10 @@ def difference(found: Outcome) -> tuple[float, Interval | None] | None:
     left, inside = without_seeds(matrix, first, found.counted)
     interval = jackknife(between - within, left - inside)
     if interval is not None and found.test is not None:
-        half = max((interval[1] - interval[0]) / 2.0, float(found.test.reach[found.at]))
-        interval = between - within - half, between - within + half
+        half = (interval[1] - interval[0]) / 2.0
+        below, above = (max(half, float(reach)) for reach in found.test.reach[found.at])
+        # Turned round: how far relabellings exceed nothing is how far the truth may lie below.
+        interval = between - within - above, between - within + below
     return between - within, interval
 
 

@@ -48,7 +48,7 @@ class Relabelled:
         p: (K,) of each level alone, one-sided.
         p_adjusted: (K,) corrected over the levels.
         spread: (K,) standard deviation of T over the reassignments.
-        reach: (K,) within this distance of their mean lie 95% of them.
+        reach: (K, 2) how far below and above their mean the middle 95% of them reach.
         floor: the smallest p that this design can give.
     """
 
@@ -110,7 +110,8 @@ def relabel(
     t = np.where(varies, centred / np.where(varies, spread, 1.0), 0.0)
     slack = tolerance / np.where(varies, spread, 1.0)
     largest = t.max(axis=1)
-    reach = np.array([np.quantile(np.abs(level), 0.95) for level in centred[defined].T])
+    ends = [np.quantile(level, [0.025, 0.975]) for level in centred[defined].T]
+    reach = np.abs(np.array(ends))
     exact = len(groups) == math.comb(agents, first)
     return Relabelled(
         between=between[0],
