@@ -39,6 +39,38 @@ def test_the_direction_that_carries_the_decision_is_found() -> None:
         assert abs(share[k, "random", "test"]) < 0.3
 
 
+def test_one_place_is_searched_for_several_arbitrary_sides() -> None:
+    """The place where training alone leads by most; held-out effects have no say in it."""
+    agent, carrier = planted(32)
+    given = readings(agent, carrier, carried=True)
+    search = Search(dimensions=(1, 4), steps=30, rate=0.05, arbitrary=4)
+    found = search_subspaces(agent, given, [0, LAYER], np.random.default_rng(1), search)
+    draws = {
+        (one.layer, k): [
+            d for size, control, d in one.effects if (size, control) == (k, "arbitrary")
+        ]
+        for one in found
+        for k in search.dimensions
+    }
+
+    def share(layer: int, k: int, control: str) -> float:
+        one = next(each for each in found if each.layer == layer)
+        w, e = one.wanted[control, 0][one.train], one.effects[k, control, 0][one.train]
+        return float((w @ e) / (w @ w))
+
+    lead = {at: share(*at, "none") - share(*at, "arbitrary") for at in draws}
+    best = max(lead, key=lambda at: lead[at])
+    assert {at: len(own) for at, own in draws.items()} == {
+        at: 4 if at == best else 1 for at in draws
+    }
+    one = next(each for each in found if each.layer == best[0])
+    sides = [np.sign(one.wanted["arbitrary", d] * one.full) for d in range(4)]
+    assert len({tuple(side.tolist()) for side in sides}) == 4
+    for side in sides:
+        assert abs(side[one.train].sum()) <= 2
+        assert abs(side[~one.train].sum()) <= 2
+
+
 def test_without_the_plant_there_is_nothing_to_exchange() -> None:
     agent, carrier = planted(16)
     given = readings(agent, carrier, carried=False)

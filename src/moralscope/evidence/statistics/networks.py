@@ -226,21 +226,24 @@ def _gathered(wiring: Wiring, standing: Flags, signs: Array) -> Hub | None:
         signs: (draws, G) of the clusters, the first of which is left out: it is all ones.
     """
     count = int(standing.sum())
-    drawn = _noise(wiring, signs[1:])
-    if count == 0 or not np.isfinite(drawn).all():
+    if count == 0:
         return None
-    largest = np.argpartition(np.abs(drawn), -count, axis=0)[-count:]
-    edges = np.zeros(drawn.shape, dtype=np.bool_)
-    np.put_along_axis(edges, largest, values=True, axis=0)
-    most = degrees(edges.T, wiring.rows, wiring.columns, wiring.sites).max(axis=1)
+    most: list[Array] = []
+    for drawn in _noise(wiring, signs[1:]):
+        if not np.isfinite(drawn).all():
+            return None
+        largest = np.argpartition(drawn, -count, axis=0)[-count:]
+        edges = np.zeros(drawn.shape, dtype=np.bool_)
+        np.put_along_axis(edges, largest, values=True, axis=0)
+        most.append(degrees(edges.T, wiring.rows, wiring.columns, wiring.sites).max(axis=1))
     of_site = degrees(standing[None, :], wiring.rows, wiring.columns, wiring.sites)[0]
     site, floor = int(of_site.argmax()), 1.0 / len(signs)
-    p = (1.0 + float((most >= of_site[site]).sum())) / len(signs)
+    p = (1.0 + float((np.concatenate(most) >= of_site[site]).sum())) / len(signs)
     return Hub(site, int(of_site[site]), p, floor)
 
 
-def _noise(wiring: Wiring, signs: Array) -> Array:
-    """Differences without any difference, (pairs, draws): jackknife influences with random signs.
+def _noise(wiring: Wiring, signs: Array) -> Iterator[Array]:
+    """|D| without any difference, ``(pairs, some draws)`` at a time: influences with random signs.
 
     The influence of cluster c is ``(G - 1) (mean over c of D_(-c) - D_(-c))``, with D_(-c) the
     difference without c; its signed sum has the covariances over pairs that D has by sampling (the
@@ -248,8 +251,9 @@ def _noise(wiring: Wiring, signs: Array) -> Array:
     """
     without = np.arctanh(agent_contrast(wiring, 1.0 - np.eye(wiring.clusters)))
     influence = without.mean(axis=1, keepdims=True) - without
-    found: Array = influence @ signs.T
-    return found
+    step = max(1, _CHUNK // max(1, len(wiring.rows)))
+    for start in range(0, len(signs), step):
+        yield np.abs(influence @ signs[start : start + step].T)
 
 
 def _reliability(wiring: Wiring, first: Flags, max_undefined: float) -> float | None:
