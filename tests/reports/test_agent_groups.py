@@ -11,7 +11,7 @@ from synthetic_behaviour import COLOURS
 from synthetic_play import SEEDS
 
 from moralscope.core.tables import from_rows
-from moralscope.reports.agent_groups import agent_groups, intervals_told, over_seeds
+from moralscope.reports.agent_groups import agent_groups, first_pairs, intervals_told, over_seeds
 from moralscope.reports.chosen import games_in_order, one_setting
 from moralscope.reports.figure import Absent
 from moralscope.reports.figure_action_types import training_actions
@@ -264,3 +264,15 @@ def test_drift_is_the_share_of_cooperation_among_legal_answers() -> None:
     banded = [r for r in data(figure, "after", "value") if r["agent"] == GROUP]
     assert all(r["unit"] == "training seeds" for r in banded)
     assert any(r["low"] is not None for r in banded)
+
+
+def test_of_pairs_of_seeds_the_first_is_drawn_and_the_others_are_told() -> None:
+    one, two, three = SEEDS
+    pairs = [
+        ("base", one), ("base", two), (one, "utilitarian"), ("base", three),
+        (two, "utilitarian"), ("base", "utilitarian"),
+    ]  # fmt: skip
+    drawn, told = first_pairs(RUN, COLOURS, pairs)
+    assert drawn == [("base", one), (one, "utilitarian"), ("base", "utilitarian")]
+    assert told == " Not drawn, but in the table: 3 pairs of other seeds."
+    assert first_pairs(RUN, COLOURS, pairs[:1]) == (pairs[:1], "")
