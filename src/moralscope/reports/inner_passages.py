@@ -191,6 +191,6 @@ def _subspaces(run: Run) -> Passage:
     return Passage(
         "Subspaces",
         "Subspaces whose interchange carries the decision were searched by gradient "
-        "[@geiger2024] on some scenarios and judged on others, beside random subspaces and a "
-        "search for arbitrary labels, which must fail.",
+        "[@geiger2024] on some scenarios and judged on others, beside random subspaces and "
+        "searches for arbitrary labels, whose luck the search for the true ones must exceed.",
     )

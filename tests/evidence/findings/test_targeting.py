@@ -8,6 +8,7 @@ from collections.abc import Sequence
 import numpy as np
 import polars as pl
 import pytest
+import synthetic
 from scipy import stats
 
 from moralscope.core.tables import from_rows
@@ -68,6 +69,20 @@ def claims(shares: dict[str, Sequence[float]]) -> dict[str, dict[str, object]]:
 
 CHOSEN = [0.99, 0.93, 0.95, 0.94, 0.96, 0.95]
 DRAWN = [0.5, 0.21, 0.43, 0.35, 0.28, 0.4]
+
+
+def test_parts_judged_on_scenarios_that_share_a_text_are_an_artefact() -> None:
+    """What is kept is a change of decisions, so what explains decisions explains it."""
+    targeting = table({"patching": CHOSEN, "random": DRAWN})
+    apart = synthetic.prompts(4, 1)
+    alike = apart.with_columns(text=pl.lit("one text"), sha256=pl.lit("one"))
+    verdicts = {}
+    for name, prompts in (("apart", apart), ("alike", alike)):
+        made = make_claims(
+            {"targeting": targeting, "agents": agents(targeting), "prompts": prompts}
+        )
+        verdicts[name] = made.filter(id="targeting:patching:2")["verdict"].item()
+    assert verdicts == {"apart": "supported", "alike": "artefact"}
 
 
 def test_parts_that_keep_more_than_chance_are_claimed() -> None:
